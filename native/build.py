@@ -1,0 +1,109 @@
+"""Builds the native parts into ``pycontain/_native``.
+
+Run by the package build (a hatchling build hook) and by hand in a checkout::
+
+    python native/build.py [--sanitize]
+
+``--sanitize`` builds the programs with ASan and UBSan (not static then), for the test suite.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TARGET = HERE.parent / "pycontain" / "_native"
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wformat=2", "-Werror"]
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-fstack-protector-strong"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+PROGRAMS = {
+    "monitor": ["monitor.c", "plan.c", "executor.c", "steps.c", "log.c", "record.c"],
+    "init": ["init.c"],
+}
+EXTENSIONS = {
+    "seccomp_build": ([], ["-lseccomp"]),
+    "kernel_build": (["spawn.c", "plan.c"], []),
+}
+
+
+def run(command: list[str]) -> None:
+    """Run a compiler; its messages go through, its failure is ours."""
+    print("+", shlex.join(command), flush=True)
+    subprocess.run(command, check=True, cwd=HERE)
+
+
+def compiler() -> list[str]:
+    """The C compiler: $CC or cc."""
+    return shlex.split(os.environ.get("CC", "cc"))
+
+
+def build_programs(sanitize: bool) -> None:
+    """Compile the static programs."""
+    link = [*SANITIZE] if sanitize else ["-static", "-s"]
+    for name, sources in PROGRAMS.items():
+        # Renamed into place: a running program's file cannot be written (ETXTBSY).
+        new = TARGET / f".{name}.new"
+        run([*compiler(), *FLAGS, *WARNINGS, *link, "-o", str(new), *sources])
+        new.replace(TARGET / name)
+
+
+def build_extension(builder: str) -> None:
+    """Compile one cffi extension out of its ``*_build.py``."""
+    spec = importlib.util.spec_from_file_location(builder, HERE / f"{builder}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    name = "_" + builder.removesuffix("_build")
+    sources, libraries = EXTENSIONS[builder]
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    new = TARGET / f".{name}.new"
+    with tempfile.TemporaryDirectory() as folder:
+        generated = Path(folder) / f"{name}.c"
+        module.ffibuilder.emit_c_code(str(generated))
+        include = sysconfig.get_path("include")
+        # cffi's generated code is not written for our warnings; ours is compiled with them apart.
+        objects = []
+        for source in sources:
+            objects.append(str(Path(folder) / f"{source}.o"))
+            run([*compiler(), *FLAGS, *WARNINGS, "-fPIC", "-c", "-o", objects[-1], source])
+        run(
+            [*compiler(), *FLAGS, "-fPIC", "-shared", f"-I{HERE}", f"-I{include}"]
+            + ["-o", str(new), str(generated), *objects, *libraries]
+        )
+    new.replace(TARGET / f"{name}{suffix}")
+
+
+def build(sanitize: bool = False) -> None:
+    """Build everything."""
+    TARGET.mkdir(exist_ok=True)
+    (TARGET / "__init__.py").write_text('"""The compiled parts; see native/ in the sources."""\n')
+    build_programs(sanitize)
+    for builder in EXTENSIONS:
+        build_extension(builder)
+
+
+if __name__ == "__main__":
+    build(sanitize="--sanitize" in sys.argv[1:])
+else:
+    try:
+        from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+    except ImportError:
+        pass
+    else:
+
+        class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc]
+            """Compiles before a wheel is made and names the platform that it is for."""
+
+            def initialize(self, version: str, build_data: dict[str, object]) -> None:  # noqa: ARG002
+                """Build for a wheel; a source distribution carries none."""
+                if self.target_name == "wheel":
+                    build()
+                    build_data["pure_python"] = False
+                    build_data["infer_tag"] = True

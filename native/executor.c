@@ -1,0 +1,308 @@
+/* The host's side of the executor. See executor.h. */
+#include "executor.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+int message_send(int socket, const struct message *message, int fd)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {(void *)message, sizeof(*message)};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t sent;
+
+    if (fd >= 0) {
+        struct cmsghdr *item;
+
+        memset(&control, 0, sizeof(control));
+        header.msg_control = control.space;
+        header.msg_controllen = sizeof(control.space);
+        item = CMSG_FIRSTHDR(&header);
+        item->cmsg_level = SOL_SOCKET;
+        item->cmsg_type = SCM_RIGHTS;
+        item->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(item), &fd, sizeof(fd));
+    }
+    do
+        sent = sendmsg(socket, &header, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)sizeof(*message) ? 0 : -1;
+}
+
+ssize_t message_receive(int socket, struct message *message, int *fd)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {message, sizeof(*message)};
+    struct msghdr header = {.msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control.space,
+                            .msg_controllen = sizeof(control.space)};
+    ssize_t got;
+
+    *fd = -1;
+    do
+        got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        struct cmsghdr *item = CMSG_FIRSTHDR(&header);
+
+        if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS)
+            memcpy(fd, CMSG_DATA(item), sizeof(*fd));
+    }
+    return got;
+}
+
+static char **vector(const struct step *step, int index)
+{
+    char **list = calloc(list_count(step, index) + 1, sizeof(*list));
+    size_t used = 0;
+
+    if (list)
+        for (const char *at = NULL; (at = list_next(step, index, at));)
+            list[used++] = (char *)at;
+    return list;
+}
+
+static int write_proc(pid_t pid, const char *name, const char *text)
+{
+    char path[64];
+    size_t size = strlen(text);
+    int fd, saved;
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+    fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return -1;
+    n = write(fd, text, size);
+    saved = errno;
+    close(fd);
+    errno = n < 0 ? saved : EIO;
+    return n == (ssize_t)size ? 0 : -1;
+}
+
+static int attach_device_program(int cgroup, const struct arg *program)
+{
+    union bpf_attr load, attach;
+    int fd, result, saved;
+
+    memset(&load, 0, sizeof(load));
+    load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+    load.insns = (uintptr_t)program->data;
+    load.insn_cnt = program->size / sizeof(struct bpf_insn);
+    load.license = (uintptr_t)"Apache-2.0";
+    fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+    if (fd < 0)
+        return -1;
+    memset(&attach, 0, sizeof(attach));
+    attach.target_fd = (uint32_t)cgroup;
+    attach.attach_bpf_fd = (uint32_t)fd;
+    attach.attach_type = BPF_CGROUP_DEVICE;
+    /* MULTI: rules of the folders above stay in force beside ours. */
+    attach.attach_flags = BPF_F_ALLOW_MULTI;
+    result = (int)syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach));
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return result;
+}
+
+static int time_offsets(const struct step *step)
+{
+    if (unshare(CLONE_NEWTIME) < 0)
+        return -1;
+    /* Only until the first process enters the new namespace can its offsets be written
+     * (time_namespaces(7)). */
+    return write_proc(getpid(), "timens_offsets", arg_text(step, 0));
+}
+
+static int join_cgroup_late(int cgroup, pid_t pid)
+{
+    char text[16];
+    int fd = openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    int n = snprintf(text, sizeof(text), "%d", pid), result;
+
+    if (fd < 0)
+        return -1;
+    result = write(fd, text, (size_t)n) == n ? 0 : -1;
+    close(fd);
+    return result;
+}
+
+static int clone_container(struct executor *e, uint64_t flags, uint32_t next)
+{
+    int pair[2], late = 0;
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    struct message go;
+    int ignored;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    args.flags = flags | CLONE_PIDFD;
+    args.pidfd = (uintptr_t)&e->pidfd;
+    if (e->cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)e->cgroup;
+    }
+    e->pid = sys_clone3(&args);
+    if (e->pid < 0 && e->cgroup >= 0 && (errno == EBUSY || errno == EOPNOTSUPP)) {
+        /* Not a leaf, or threaded: start beside it and be moved before the first step. */
+        args.flags &= ~(uint64_t)CLONE_INTO_CGROUP;
+        args.cgroup = 0;
+        late = 1;
+        e->pid = sys_clone3(&args);
+    }
+    if (e->pid == 0) {
+        close(pair[0]);
+        e->peer = pair[1];
+        /* The parent's first GO: it has moved us where we belong. */
+        if (message_receive(e->peer, &go, &ignored) <= 0)
+            _exit(1);
+        container_side(e, next);
+    }
+    close(pair[1]);
+    e->peer = pair[0];
+    if (e->pid < 0)
+        return -1;
+    if (late && join_cgroup_late(e->cgroup, e->pid) < 0)
+        return -1;
+    go = (struct message){.kind = MESSAGE_GO};
+    return message_send(e->peer, &go, -1);
+}
+
+static int host_step(struct executor *e, uint32_t index)
+{
+    const struct step *step = &e->plan->steps[index];
+
+    switch (step->op) {
+    case OP_DEVICES:
+        return attach_device_program(arg_fd(step, 0), &step->args[1]);
+    case OP_JOIN_PID:
+        /* Only children enter a pid namespace: the clone will be born there. */
+        return setns(arg_fd(step, 0), CLONE_NEWPID);
+    case OP_TIME:
+        return time_offsets(step);
+    case OP_CLONE:
+        return clone_container(e, arg_number(step, 0), index + 1);
+    case OP_ID_MAPS:
+        if (write_proc(e->pid, "uid_map", arg_text(step, 0)) < 0)
+            return -1;
+        return write_proc(e->pid, "gid_map", arg_text(step, 1));
+    case OP_OOM_SCORE:
+        return write_proc(e->pid, "oom_score_adj", arg_text(step, 0));
+    case OP_READY:
+        return e->ready ? e->ready(e->context) : 0;
+    default:
+        errno = EINVAL;
+        return -1;
+    }
+}
+
+static int failed(struct executor *e, uint32_t step, int error)
+{
+    e->failure = (struct failure){.step = step, .error = error};
+    return -1;
+}
+
+/* Steps of the host from `index` on; returns the first that is not, or NO_STEP after a failure. */
+static uint32_t host_steps(struct executor *e, uint32_t index)
+{
+    for (; index < e->plan->count; index++) {
+        enum side side = plan_ops[e->plan->steps[index].op].side;
+
+        if (side == SIDE_CONTAINER)
+            break;
+        if (side == SIDE_HOST && host_step(e, index) < 0) {
+            failed(e, index, errno);
+            return NO_STEP;
+        }
+    }
+    return index;
+}
+
+/* Serve the clone until it has become the container's program. */
+static int follow(struct executor *e)
+{
+    struct message message, go = {.kind = MESSAGE_GO};
+    int fd, announced = 0;
+
+    for (;;) {
+        ssize_t got = message_receive(e->peer, &message, &fd);
+
+        if (got == 0)
+            /* The socket closes on exec. Closed before the clone announced it, it died. */
+            return announced ? 0 : failed(e, NO_STEP, ECHILD);
+        if (got != (ssize_t)sizeof(message))
+            return failed(e, NO_STEP, got < 0 ? errno : EPROTO);
+        switch (message.kind) {
+        case MESSAGE_CONSOLE:
+            if (e->console >= 0)
+                close(e->console);
+            e->console = fd;
+            break;
+        case MESSAGE_TURN:
+            if (message.failure.step >= e->plan->count)
+                return failed(e, NO_STEP, EPROTO);
+            if (host_steps(e, message.failure.step) == NO_STEP)
+                return -1;
+            if (message_send(e->peer, &go, -1) < 0)
+                return failed(e, message.failure.step, errno);
+            break;
+        case MESSAGE_EXEC:
+            announced = 1;
+            break;
+        case MESSAGE_FAILED:
+            message.failure.subject[sizeof(message.failure.subject) - 1] = 0;
+            e->failure = message.failure;
+            return -1;
+        default:
+            return failed(e, NO_STEP, EPROTO);
+        }
+    }
+}
+
+int executor_run(struct executor *e)
+{
+    const struct step *exec = &e->plan->steps[e->plan->count - 1];
+    int result = -1;
+
+    e->pid = -1;
+    e->pidfd = e->console = e->peer = -1;
+    e->failure = (struct failure){.step = NO_STEP};
+    e->argv = vector(exec, 0);
+    e->envp = vector(exec, 1);
+    if (!e->argv || !e->envp)
+        failed(e, NO_STEP, ENOMEM);
+    else if (host_steps(e, 0) != NO_STEP)
+        result = follow(e);
+    if (e->peer >= 0)
+        close(e->peer);
+    e->peer = -1;
+    free(e->argv);
+    free(e->envp);
+    e->argv = e->envp = NULL;
+    if (result < 0 && e->pid > 0) {
+        sys_pidfd_send_signal(e->pidfd, SIGKILL);
+        while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        e->pid = -1;
+    }
+    if (result < 0 && e->console >= 0) {
+        close(e->console);
+        e->console = -1;
+    }
+    return result;
+}

@@ -1,0 +1,719 @@
+/* The monitor: one process for each container (and for each exec), parent of its first process.
+ *
+ * It starts the process by carrying out the plan on descriptor 3, then keeps its standard streams,
+ * its log, those attached to it, its time-out and the record of its end. It knows nothing of images
+ * or names. When it dies, the process dies with it (PR_SET_PDEATHSIG).
+ *
+ * Flow control. Whoever started the container in the foreground (the owner) is its pipe: when the
+ * owner does not read, the container waits, as in any pipeline, and nothing is lost. Everybody who
+ * attached later is an onlooker: when one does not read, it is told how much it missed. */
+#include "executor.h"
+#include "frame.h"
+#include "log.h"
+#include "record.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+
+#define CLIENTS 16
+#define DRAIN_MS 1000       /* for pipes that somebody outside the container holds open */
+#define DRAIN_LIMIT (4u << 20)
+
+struct client {
+    int fd;
+    bool done;              /* the owner has done what follows the end */
+    uint64_t lagged;
+    /* input that the container has not taken yet */
+    char input[FRAME_DATA];
+    size_t have, taken;
+};
+
+struct stream {
+    int fd;
+    uint32_t kind;
+    const char *name;
+    bool held;              /* the owner has not taken `buffer` yet: read no more */
+    char buffer[FRAME_DATA];
+    size_t size;
+    char *tail;             /* after the end: what the owner has still to get */
+    size_t tail_size, tail_sent;
+};
+
+static struct monitor {
+    struct plan plan;
+    struct executor executor;
+    struct record record;
+    struct log log;
+    struct client clients[CLIENTS];   /* [0] is the owner */
+    struct stream streams[2];
+    int null, signals, listener, input, slave, hold;
+    int cgroup;
+    bool terminal, stdin_open, stdin_once, owner_stays, owner_cleans;
+    bool exited;
+    int status;
+    uint64_t deadline;      /* ms on the monotonic clock, 0 for none */
+    const char *reason;
+    const struct step *cleanup;
+} m;
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- clients ---- */
+
+static void client_close(struct client *client)
+{
+    if (client->fd < 0)
+        return;
+    close(client->fd);
+    client->fd = -1;
+    if (client == &m.clients[0]) {
+        m.streams[0].held = m.streams[1].held = false;
+        if (m.stdin_once && m.input >= 0 && !m.terminal) {
+            close(m.input);
+            m.input = -1;
+        }
+    }
+}
+
+/* 1 sent, 0 no room, -1 the client is gone (and closed). */
+static int frame_send(struct client *client, uint32_t kind, uint32_t value, const char *data,
+                      size_t size)
+{
+    struct frame frame = {kind, value};
+    struct iovec parts[2] = {{&frame, sizeof(frame)}, {(void *)data, size}};
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent;
+
+    do
+        sent = sendmsg(client->fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return 1;
+    if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
+        return 0;
+    client_close(client);
+    return -1;
+}
+
+static void onlooker_send(struct client *client, uint32_t kind, const char *data, size_t size)
+{
+    if (client->lagged) {
+        uint32_t missed = client->lagged > UINT32_MAX ? UINT32_MAX : (uint32_t)client->lagged;
+
+        if (frame_send(client, FRAME_LAGGED, missed, NULL, 0) != 1) {
+            client->lagged += size;
+            return;
+        }
+        client->lagged = 0;
+    }
+    if (frame_send(client, kind, 0, data, size) == 0)
+        client->lagged += size;
+}
+
+static void broadcast(struct stream *stream)
+{
+    log_write(&m.log, stream->name, stream->buffer, stream->size);
+    for (int i = 1; i < CLIENTS; i++)
+        if (m.clients[i].fd >= 0)
+            onlooker_send(&m.clients[i], stream->kind, stream->buffer, stream->size);
+}
+
+static void owner_send(struct stream *stream)
+{
+    if (m.clients[0].fd < 0 || !m.owner_stays)
+        stream->held = false;
+    else
+        stream->held =
+            frame_send(&m.clients[0], stream->kind, 0, stream->buffer, stream->size) == 0;
+}
+
+static void accept_client(void)
+{
+    int fd = accept4(m.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd < 0)
+        return;
+    for (int i = 1; i < CLIENTS; i++)
+        if (m.clients[i].fd < 0) {
+            m.clients[i] = (struct client){.fd = fd};
+            /* Tells the client that it will miss nothing from here on. */
+            frame_send(&m.clients[i], FRAME_READY, (uint32_t)m.executor.pid, NULL, 0);
+            return;
+        }
+    close(fd);
+}
+
+/* ---- the container's standard streams ---- */
+
+static void stream_close(struct stream *stream)
+{
+    if (stream->fd >= 0)
+        close(stream->fd);
+    stream->fd = -1;
+}
+
+/* true when something was read */
+static bool stream_read(struct stream *stream)
+{
+    ssize_t n;
+
+    do
+        n = read(stream->fd, stream->buffer, sizeof(stream->buffer));
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        stream->size = (size_t)n;
+        broadcast(stream);
+        return true;
+    }
+    if (n == 0 || errno != EAGAIN)
+        stream_close(stream);
+    return false;
+}
+
+/* The container has ended: take what is left at once, so that the log is whole before the record
+ * says "exited"; a slow owner gets its part afterwards. */
+static void stream_drain(struct stream *stream)
+{
+    bool owner = m.clients[0].fd >= 0 && m.owner_stays;
+    uint64_t until = now_ms() + DRAIN_MS;
+
+    if (stream->held && (stream->tail = malloc(stream->size))) {
+        memcpy(stream->tail, stream->buffer, stream->size);
+        stream->tail_size = stream->size;
+    }
+    while (stream->fd >= 0) {
+        struct pollfd ready = {.fd = stream->fd, .events = POLLIN};
+        char *more;
+
+        if (stream_read(stream)) {
+            if (!owner || stream->tail_size + stream->size > DRAIN_LIMIT)
+                continue;
+            more = realloc(stream->tail, stream->tail_size + stream->size);
+            if (!more)
+                continue;
+            stream->tail = more;
+            memcpy(more + stream->tail_size, stream->buffer, stream->size);
+            stream->tail_size += stream->size;
+        } else if (stream->fd >= 0) {
+            uint64_t now = now_ms();
+
+            /* The terminal is ours on both ends: empty is the end. A pipe ends when its last
+             * writer is gone, which for a killed process is a moment after its death. */
+            if (m.terminal || now >= until || poll(&ready, 1, (int)(until - now)) <= 0)
+                stream_close(stream);
+        }
+    }
+}
+
+/* 1 all sent, 0 no room yet */
+static int tail_send(struct stream *stream)
+{
+    while (stream->tail_sent < stream->tail_size && m.clients[0].fd >= 0) {
+        size_t size = stream->tail_size - stream->tail_sent;
+
+        if (size > FRAME_DATA)
+            size = FRAME_DATA;
+        if (frame_send(&m.clients[0], stream->kind, 0, stream->tail + stream->tail_sent, size) == 0)
+            return 0;
+        stream->tail_sent += size;
+    }
+    return 1;
+}
+
+static void input_close(void)
+{
+    if (m.terminal || m.input < 0)
+        return;
+    close(m.input);
+    m.input = -1;
+}
+
+/* Give the container what a client sent; false while it does not take it. */
+static bool input_write(struct client *client)
+{
+    while (client->taken < client->have) {
+        ssize_t n = -1;
+
+        errno = EBADF;
+        if (m.input >= 0)
+            n = write(m.input, client->input + client->taken, client->have - client->taken);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return false;
+        if (n < 0) {
+            input_close();
+            break;
+        }
+        client->taken += (size_t)n;
+    }
+    client->have = client->taken = 0;
+    return true;
+}
+
+static void resize(uint32_t value)
+{
+    struct winsize size = {.ws_row = (unsigned short)(value >> 16),
+                           .ws_col = (unsigned short)value};
+
+    if (m.terminal && m.streams[0].fd >= 0)
+        ioctl(m.streams[0].fd, TIOCSWINSZ, &size);
+}
+
+static void client_read(struct client *client)
+{
+    struct frame frame;
+    struct iovec parts[2] = {{&frame, sizeof(frame)}, {client->input, sizeof(client->input)}};
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t n;
+
+    do
+        n = recvmsg(client->fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n < (ssize_t)sizeof(frame)) {
+        client_close(client);
+        return;
+    }
+    switch (frame.kind) {
+    case FRAME_STDIN:
+        client->have = (size_t)n - sizeof(frame);
+        client->taken = 0;
+        if (m.stdin_open)
+            input_write(client);
+        else
+            client->have = 0;
+        break;
+    case FRAME_STDIN_END:
+        if (m.stdin_once || client == &m.clients[0])
+            input_close();
+        break;
+    case FRAME_SIZE:
+        resize(frame.value);
+        break;
+    case FRAME_SIGNAL:
+        if (!m.exited && frame.value < NSIG)
+            sys_pidfd_send_signal(m.executor.pidfd, (int)frame.value);
+        break;
+    case FRAME_DONE:
+        client->done = true;
+        break;
+    default:
+        client_close(client);
+    }
+}
+
+/* ---- set-up ---- */
+
+static int ready(void *context)
+{
+    (void)context;
+    return m.record.state >= 0 ? record_run(&m.record, m.executor.pid) : 0;
+}
+
+static int make_stdio(void)
+{
+    int in[2] = {m.null, -1}, out[2], err[2];
+
+    m.input = -1;
+    if (m.terminal) {
+        m.executor.stdio[0] = m.executor.stdio[1] = m.executor.stdio[2] = m.null;
+        return 0;
+    }
+    if (m.stdin_open && pipe2(in, O_CLOEXEC) < 0)
+        return -1;
+    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0)
+        return -1;
+    m.executor.stdio[0] = in[0];
+    m.executor.stdio[1] = out[1];
+    m.executor.stdio[2] = err[1];
+    m.input = in[1];
+    m.streams[0].fd = out[0];
+    m.streams[1].fd = err[0];
+    /* Our ends alone: the container's must block as a program expects. */
+    fcntl(out[0], F_SETFL, O_NONBLOCK);
+    fcntl(err[0], F_SETFL, O_NONBLOCK);
+    if (m.input >= 0)
+        fcntl(m.input, F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
+static void keep_our_ends(void)
+{
+    for (int i = 0; i < 3; i++)
+        if (m.executor.stdio[i] != m.null)
+            close(m.executor.stdio[i]);
+    if (!m.terminal)
+        return;
+    m.streams[0].fd = m.executor.console;
+    fcntl(m.executor.console, F_SETFL, O_NONBLOCK);
+    m.input = m.executor.console;
+    /* With one of the other ends held here, a program that closes its terminal and opens it again
+     * does not end ours (the master reads EIO while nobody has the slave open, pty(7)). */
+    m.slave = ioctl(m.executor.console, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
+static int listen_for_clients(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (m.record.state < 0)
+        return 0;
+    unlinkat(m.record.state, "attach", 0);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    /* Through the folder's descriptor: a path of any depth fits. */
+    snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/attach",
+             m.record.state);
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, CLIENTS) < 0) {
+        close(fd);
+        return -1;
+    }
+    m.listener = fd;
+    return 0;
+}
+
+static int take_setting(const struct step *step)
+{
+    switch (step->op) {
+    case OP_RUN:
+        m.record.run = arg_text(step, 0);
+        m.record.boot = arg_text(step, 1);
+        return 0;
+    case OP_RECORDS:
+        m.record.folder = arg_fd(step, 0);
+        m.record.state = arg_fd(step, 1);
+        m.record.durable = (int)arg_number(step, 2);
+        return 0;
+    case OP_OWNER:
+        m.clients[0].fd = arg_fd(step, 0);
+        m.owner_stays = arg_number(step, 1);
+        m.owner_cleans = arg_number(step, 2);
+        return 0;
+    case OP_STDIO:
+        m.terminal = arg_number(step, 0);
+        m.stdin_open = arg_number(step, 1);
+        m.stdin_once = arg_number(step, 2);
+        return 0;
+    case OP_LOG:
+        return log_open(&m.log, m.record.folder, arg_text(step, 0), arg_number(step, 1),
+                        (unsigned)arg_number(step, 2));
+    case OP_TIMEOUT:
+        m.deadline = now_ms() + arg_number(step, 0);
+        return 0;
+    case OP_HOLD:
+        m.hold = arg_fd(step, 0);
+        return 0;
+    case OP_CLEANUP:
+        m.cleanup = step;
+        return 0;
+    case OP_CGROUP:
+        m.cgroup = m.record.cgroup = m.executor.cgroup = arg_fd(step, 0);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static void report_failure(const struct failure *failure)
+{
+    char data[sizeof(uint32_t) + sizeof(failure->subject)];
+    size_t size = strlen(failure->subject);
+
+    memcpy(data, &failure->step, sizeof(uint32_t));
+    memcpy(data + sizeof(uint32_t), failure->subject, size);
+    frame_send(&m.clients[0], FRAME_FAILED, (uint32_t)failure->error, data,
+               sizeof(uint32_t) + size);
+}
+
+static int fail_setup(uint32_t step)
+{
+    struct failure failure = {.step = step, .error = errno};
+
+    report_failure(&failure);
+    return 1;
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+
+    /* Only the end of the container and SIGKILL end a monitor: the signals that a terminal or a
+     * shutdown sends to everybody reach the container by themselves. */
+    sigfillset(&set);
+    if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
+        return -1;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    return m.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int set_up(void)
+{
+    m.null = m.signals = m.listener = m.input = m.slave = m.hold = m.cgroup = -1;
+    m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
+    m.streams[0] = (struct stream){.fd = -1, .kind = FRAME_STDOUT, .name = "stdout"};
+    m.streams[1] = (struct stream){.fd = -1, .kind = FRAME_STDERR, .name = "stderr"};
+    for (int i = 0; i < CLIENTS; i++)
+        m.clients[i].fd = -1;
+    m.executor.plan = &m.plan;
+    m.executor.ready = ready;
+    for (uint32_t i = 0; i < m.plan.count; i++)
+        if (m.plan.steps[i].op == OP_OWNER)
+            take_setting(&m.plan.steps[i]);
+    for (uint32_t i = 0; i < m.plan.count; i++)
+        if (m.plan.steps[i].op != OP_OWNER && take_setting(&m.plan.steps[i]) < 0)
+            return fail_setup(i);
+    m.null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (m.null < 0 || open_signals() < 0 || make_stdio() < 0 || listen_for_clients() < 0)
+        return fail_setup(NO_STEP);
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static void kill_all(void)
+{
+    /* An exec is a guest in the container's cgroup: only its own process is its to kill. */
+    bool whole = m.cgroup >= 0 && m.record.folder >= 0;
+    int fd = whole ? openat(m.cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC) : -1;
+
+    if (fd >= 0) {
+        if (write(fd, "1", 1) < 0)
+            sys_pidfd_send_signal(m.executor.pidfd, SIGKILL);
+        close(fd);
+    } else if (!m.exited) {
+        sys_pidfd_send_signal(m.executor.pidfd, SIGKILL);
+    }
+}
+
+/* Reap whoever ended; true when the container's first process is among them. */
+static bool reap(void)
+{
+    struct signalfd_siginfo info;
+    bool main_ended = false;
+    int status;
+    pid_t pid;
+
+    while (read(m.signals, &info, sizeof(info)) > 0)
+        ;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        if (pid == m.executor.pid) {
+            m.status = status;
+            main_ended = true;
+        }
+    return main_ended;
+}
+
+static void ended(void)
+{
+    m.exited = true;
+    /* A container may share the host's pids (--pid host): then its other processes outlive the
+     * first. An exec has no cgroup of its own and ends alone. */
+    if (m.record.folder >= 0)
+        kill_all();
+    if (m.slave >= 0)
+        close(m.slave);
+    stream_drain(&m.streams[0]);
+    stream_drain(&m.streams[1]);
+    if (m.listener >= 0) {
+        close(m.listener);
+        m.listener = -1;
+        unlinkat(m.record.state, "attach", 0);
+    }
+    if (m.record.folder >= 0)
+        record_exit(&m.record, m.status, m.reason, m.log.lost);
+    for (int i = 1; i < CLIENTS; i++)
+        if (m.clients[i].fd >= 0) {
+            frame_send(&m.clients[i], FRAME_EXIT, (uint32_t)m.status, NULL, 0);
+            client_close(&m.clients[i]);
+        }
+}
+
+/* Input of a client is read when the one before it has been taken. */
+static short client_events(const struct client *client, bool pending_for_owner)
+{
+    short events = client->have ? 0 : POLLIN;
+
+    if (client == &m.clients[0] && pending_for_owner)
+        events |= POLLOUT;
+    return events;
+}
+
+static int poll_once(int timeout)
+{
+    enum { SIGNALS, LISTENER, INPUT, STREAM, OWNER = STREAM + 2, COUNT = OWNER + CLIENTS };
+    struct pollfd fds[COUNT];
+    bool waiting = false;
+
+    for (int i = 0; i < CLIENTS; i++)
+        waiting |= m.clients[i].have > 0;
+    fds[SIGNALS] = (struct pollfd){.fd = m.signals, .events = POLLIN};
+    fds[LISTENER] = (struct pollfd){.fd = m.listener, .events = POLLIN};
+    fds[INPUT] = (struct pollfd){.fd = waiting ? m.input : -1, .events = POLLOUT};
+    for (int i = 0; i < 2; i++)
+        fds[STREAM + i] = (struct pollfd){.fd = m.streams[i].held ? -1 : m.streams[i].fd,
+                                          .events = POLLIN};
+    for (int i = 0; i < CLIENTS; i++)
+        fds[OWNER + i] = (struct pollfd){
+            .fd = m.clients[i].fd,
+            .events = client_events(&m.clients[i], m.streams[0].held || m.streams[1].held)};
+    if (poll(fds, COUNT, timeout) < 0)
+        return errno == EINTR ? 0 : -1;
+    if (fds[OWNER].revents & (POLLOUT | POLLHUP | POLLERR))
+        for (int i = 0; i < 2; i++)
+            if (m.streams[i].held)
+                owner_send(&m.streams[i]);
+    for (int i = 0; i < 2; i++)
+        if (fds[STREAM + i].revents && m.streams[i].fd >= 0 && !m.streams[i].held &&
+            stream_read(&m.streams[i]))
+            owner_send(&m.streams[i]);
+    if (fds[INPUT].revents)
+        for (int i = 0; i < CLIENTS; i++)
+            if (m.clients[i].have && !input_write(&m.clients[i]))
+                break;
+    for (int i = 0; i < CLIENTS; i++)
+        if (m.clients[i].fd >= 0 && fds[OWNER + i].fd == m.clients[i].fd) {
+            if (fds[OWNER + i].revents & POLLIN)
+                client_read(&m.clients[i]);
+            else if (fds[OWNER + i].revents & (POLLHUP | POLLERR))
+                client_close(&m.clients[i]);
+        }
+    if (fds[LISTENER].revents)
+        accept_client();
+    if (fds[SIGNALS].revents && reap())
+        ended();
+    return 0;
+}
+
+static void watch(void)
+{
+    while (!m.exited) {
+        int timeout = -1;
+
+        if (m.deadline) {
+            uint64_t now = now_ms();
+
+            if (now >= m.deadline) {
+                m.deadline = 0;
+                m.reason = "timeout";
+                kill_all();
+                continue;
+            }
+            timeout = m.deadline - now > 1u << 30 ? 1 << 30 : (int)(m.deadline - now);
+        }
+        if (poll_once(timeout) < 0)
+            return;
+    }
+}
+
+/* After the end: the owner gets the rest of the output and the status, and may say that it does
+ * what follows. */
+static bool serve_owner(void)
+{
+    struct client *owner = &m.clients[0];
+    bool told = false;
+
+    while (owner->fd >= 0 && m.owner_stays && !owner->done) {
+        struct pollfd ready = {.fd = owner->fd, .events = POLLIN};
+
+        if (!told && tail_send(&m.streams[0]) && tail_send(&m.streams[1]))
+            told = frame_send(owner, FRAME_EXIT, (uint32_t)m.status, NULL, 0) == 1;
+        if (owner->fd < 0 || (told && !m.owner_cleans))
+            break;
+        if (!told)
+            ready.events |= POLLOUT;
+        owner->have = 0;
+        if (poll(&ready, 1, -1) > 0) {
+            if (ready.revents & POLLIN)
+                client_read(owner);
+            else if (ready.revents & (POLLHUP | POLLERR))
+                client_close(owner);
+        }
+    }
+    return owner->done;
+}
+
+static void clean_up(void)
+{
+    char **argv, **envp;
+    size_t used = 0;
+    sigset_t none;
+
+    argv = calloc(list_count(m.cleanup, 0) + 1, sizeof(*argv));
+    envp = calloc(list_count(m.cleanup, 1) + 1, sizeof(*envp));
+    if (!argv || !envp)
+        return;
+    for (const char *at = NULL; (at = list_next(m.cleanup, 0, at));)
+        argv[used++] = (char *)at;
+    used = 0;
+    for (const char *at = NULL; (at = list_next(m.cleanup, 1, at));)
+        envp[used++] = (char *)at;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    sys_close_range(3, ~0u, 0);
+    /* In place of the monitor: whoever waits for the monitor waits for the clean-up too. What it
+     * does not do (it cannot be started, it is killed) the next command does. */
+    execve(argv[0], argv, envp);
+}
+
+int main(void)
+{
+    const char *why;
+    bool cleaned;
+
+    /* Before anything of a container is near: nobody in it may look at us or trace us. */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    umask(077);
+    if (plan_read(PLAN_FD, &m.plan, &why) < 0) {
+        dprintf(2, "monitor: bad plan: %s\n", why);
+        return 2;
+    }
+    close(PLAN_FD);
+    if (set_up())
+        return 1;
+    if (executor_run(&m.executor) < 0) {
+        if (m.record.state >= 0) {
+            unlinkat(m.record.state, "run.json", 0);
+            unlinkat(m.record.state, "attach", 0);
+        }
+        report_failure(&m.executor.failure);
+        return 1;
+    }
+    keep_our_ends();
+    /* Whoever started us may be dead by now; until here its lock said that a start is under way. */
+    if (m.hold >= 0)
+        close(m.hold);
+    frame_send(&m.clients[0], FRAME_READY, (uint32_t)m.executor.pid, NULL, 0);
+    if (!m.owner_stays)
+        client_close(&m.clients[0]);
+    watch();
+    cleaned = serve_owner();
+    if (m.cleanup && !cleaned)
+        clean_up();
+    return 0;
+}

@@ -1,0 +1,23 @@
+/* The two documents that a monitor writes: who runs (run.json) and how it ended (exit.json). */
+#ifndef PYCONTAIN_RECORD_H
+#define PYCONTAIN_RECORD_H
+
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+struct record {
+    const char *run, *boot;
+    int folder, state, cgroup;
+    int durable;
+    uint64_t started;   /* ns since the epoch */
+};
+
+uint64_t now_ns(void);
+/* Field 22 of /proc/PID/stat: start time in clock ticks since boot; 0 where unreadable. */
+uint64_t start_time(pid_t pid);
+int record_run(struct record *record, pid_t pid);
+/* `status` is wait4's. reason may be NULL. */
+int record_exit(const struct record *record, int status, const char *reason, uint64_t log_lost);
+
+#endif

@@ -1,0 +1,166 @@
+/* See spawn.h. Two clones that share the caller's memory, as vfork does: the first only makes the
+ * second and ends, so that the program belongs to the nearest subreaper and not to the caller. */
+#include "spawn.h"
+#include "plan.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+struct order {
+    int program;
+    char *const *argv;
+    const int *fds;
+    int count;
+    int cgroup;
+    int *pidfd;
+    volatile int pid;
+    volatile int error;
+};
+
+/* clone3 without a stack of its own: the child runs on ours while we are suspended. It must not
+ * return from the function that calls this, hence no C library call in between. */
+static inline __attribute__((always_inline)) long clone3_vfork(struct clone_args *args)
+{
+#if defined(__x86_64__)
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"((long)SYS_clone3), "D"(args), "S"(sizeof(*args))
+                     : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = SYS_clone3;
+    register long result __asm__("x0") = (long)args;
+    register long size __asm__("x1") = sizeof(*args);
+    __asm__ volatile("svc 0" : "+r"(result) : "r"(number), "r"(size) : "memory");
+    return result;
+#else
+#error "clone3_vfork: this architecture needs its line of assembly"
+#endif
+}
+
+/* In the child, on the caller's stack: nothing here allocates. */
+static __attribute__((noinline, noreturn)) void become(struct order *order)
+{
+    char *const none[] = {NULL};
+    int copies[PLAN_MAX_FDS + 1];
+    int program, null, first = 3 + order->count;
+    sigset_t empty;
+
+    if (setsid() < 0 || chdir("/") < 0)
+        goto bad;
+    /* Out of the way first: a descriptor may stand where another has to go. */
+    for (int i = 0; i < order->count; i++)
+        if ((copies[i] = fcntl(order->fds[i], F_DUPFD_CLOEXEC, first)) < 0)
+            goto bad;
+    program = fcntl(order->program, F_DUPFD_CLOEXEC, first);
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (program < 0 || null < 0)
+        goto bad;
+    for (int i = 0; i < order->count; i++)
+        if (dup2(copies[i], 3 + i) < 0)
+            goto bad;
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(null, fd) < 0)
+            goto bad;
+    if (sys_close_range((unsigned)first, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+        goto bad;
+    sigemptyset(&empty);
+    sigprocmask(SIG_SETMASK, &empty, NULL);
+    syscall(SYS_execveat, program, "", order->argv, none, AT_EMPTY_PATH);
+bad:
+    order->error = errno;
+    _exit(1);
+}
+
+static __attribute__((noinline, noreturn)) void go_between(struct order *order)
+{
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        .pidfd = (uintptr_t)order->pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    long pid;
+
+    if (order->cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)order->cgroup;
+    }
+    pid = clone3_vfork(&args);
+    if (pid == 0)
+        become(order);
+    if (pid < 0)
+        order->error = (int)-pid;
+    order->pid = (int)pid;
+    _exit(0);
+}
+
+int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int *pidfd)
+{
+    struct order order = {program, argv, fds, count, cgroup, pidfd, -1, 0};
+    /* CLONE_FILES: the pidfd has to land in the caller's table. No exit signal: the caller's
+     * SIGCHLD handler and its waits never see the go-between. */
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_CLEAR_SIGHAND};
+    sigset_t all, before;
+    long between;
+
+    *pidfd = -1;
+    if (count < 0 || count > PLAN_MAX_FDS + 1) {
+        errno = EINVAL;
+        return -1;
+    }
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    between = clone3_vfork(&args);
+    if (between == 0)
+        go_between(&order);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (between < 0) {
+        errno = (int)-between;
+        return -1;
+    }
+    while (waitpid((pid_t)between, NULL, __WALL) < 0 && errno == EINTR)
+        ;
+    if (!order.error)
+        return order.pid;
+    if (*pidfd >= 0)
+        close(*pidfd);
+    *pidfd = -1;
+    errno = order.error;
+    return -1;
+}
+
+const char *plan_check(const char *bytes, unsigned long size)
+{
+    struct plan plan;
+    const char *why = NULL;
+    char *copy = malloc(size ? size : 1);
+
+    if (!copy)
+        return "no memory";
+    memcpy(copy, bytes, size);
+    if (plan_parse(copy, size, &plan, &why) == 0) {
+        plan_free(&plan);
+        return NULL;
+    }
+    free(copy);
+    return why;
+}
+
+const char *plan_op_name(int op)
+{
+    return op > 0 && op < OP_COUNT ? plan_ops[op].name : NULL;
+}
+
+int plan_op_side(int op)
+{
+    return plan_ops[op].side;
+}
+
+const char *plan_op_args(int op)
+{
+    return plan_ops[op].args;
+}

@@ -1,0 +1,687 @@
+/* The container's side of the executor: what the clone does to itself before it becomes the
+ * container's program.
+ *
+ * Nothing here allocates, and until the last step nothing of the container has run. Paths are
+ * resolved below the new root by the kernel (RESOLVE_IN_ROOT), and mounts are attached to
+ * descriptors, so a path that changes meanwhile (a shared volume) cannot lead out. */
+#include "executor.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+#include <linux/filter.h>
+#include <linux/magic.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <termios.h>
+
+struct clone {
+    const struct executor *executor;
+    int root;       /* the new root's mount */
+    int proc;       /* a /proc of these namespaces, seen by nobody else */
+    int blank;      /* the empty read-only folder that masks folders */
+    struct message report;
+};
+
+static void subject(struct clone *c, const char *text)
+{
+    snprintf(c->report.failure.subject, sizeof(c->report.failure.subject), "%s", text);
+}
+
+static int in_root(struct clone *c, const char *path, uint64_t flags)
+{
+    struct open_how how = {.flags = flags | O_CLOEXEC,
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    int fd, tries = 0;
+
+    /* EAGAIN: something was renamed meanwhile and the kernel cannot rule out an escape. */
+    do
+        fd = sys_openat2(c->root, path, &how);
+    while (fd < 0 && errno == EAGAIN && tries++ < 64);
+    return fd;
+}
+
+/* Open `path` below the root, making missing folders (and the last part, a folder or a file). */
+static int make_path(struct clone *c, const char *path, int folder, mode_t mode)
+{
+    char part[PATH_MAX];
+    size_t size = strlen(path);
+
+    int fd = in_root(c, path, O_PATH);
+
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
+    if (size >= sizeof(part)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    for (size_t end = 1; end <= size; end++) {
+        char *name;
+        int parent, made, saved;
+
+        if (end < size && path[end] != '/')
+            continue;
+        memcpy(part, path, end);
+        part[end] = 0;
+        fd = in_root(c, part, O_PATH);
+        if (fd >= 0) {
+            close(fd);
+            continue;
+        }
+        if (errno != ENOENT)
+            return -1;
+        name = strrchr(part, '/');
+        if (!name || !name[1])
+            continue;
+        *name++ = 0;
+        parent = in_root(c, part[0] ? part : "/", O_PATH | O_DIRECTORY);
+        if (parent < 0)
+            return -1;
+        if (end < size || folder)
+            made = mkdirat(parent, name, end < size ? 0755 : mode);
+        else
+            made = mknodat(parent, name, S_IFREG | mode, 0);
+        saved = errno;
+        close(parent);
+        errno = saved;
+        if (made < 0 && saved != EEXIST)
+            return -1;
+    }
+    return in_root(c, path, O_PATH);
+}
+
+static int attach(int mount, int target)
+{
+    return sys_move_mount(mount, "", target, "",
+                          MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+static int change(int mount, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
+{
+    struct mount_attr attr = {.attr_set = set, .attr_clr = clear, .propagation = propagation};
+
+    if (!set && !clear && !propagation)
+        return 0;
+    return sys_mount_setattr(mount, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr);
+}
+
+/* A new file system, not attached anywhere. */
+static int new_mount(const char *type, const char *source, uint64_t attributes,
+                     const struct step *step, int options)
+{
+    int fs = sys_fsopen(type, FSOPEN_CLOEXEC), mount, saved;
+
+    if (fs < 0)
+        return -1;
+    if (source && *source && sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+        goto bad;
+    for (const char *at = NULL; step && (at = list_next(step, options, at));) {
+        char key[64];
+        const char *value = strchr(at, '=');
+        size_t length = value ? (size_t)(value - at) : strlen(at);
+
+        if (length >= sizeof(key)) {
+            errno = EINVAL;
+            goto bad;
+        }
+        memcpy(key, at, length);
+        key[length] = 0;
+        if (sys_fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
+                         value ? value + 1 : NULL, 0) < 0)
+            goto bad;
+    }
+    if (sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        goto bad;
+    mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attributes);
+    saved = errno;
+    close(fs);
+    errno = saved;
+    return mount;
+bad:
+    saved = errno;
+    close(fs);
+    errno = saved;
+    return -1;
+}
+
+static int step_root(struct clone *c, const struct step *step)
+{
+    c->root = arg_fd(step, 0);
+    if (change(c->root, 0, 0, arg_number(step, 1), 1) < 0)
+        return -1;
+    return sys_move_mount(c->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+static int step_mount(struct clone *c, const struct step *step)
+{
+    int mount = new_mount(arg_text(step, 0), arg_text(step, 1), arg_number(step, 3), step, 4);
+    int target;
+
+    if (mount < 0)
+        return -1;
+    target = make_path(c, arg_text(step, 2), 1, 0755);
+    if (target < 0)
+        return -1;
+    return attach(mount, target);
+}
+
+static int step_bind(struct clone *c, const struct step *step)
+{
+    int mount = arg_fd(step, 0), target;
+    struct stat info;
+
+    if (fstat(mount, &info) < 0)
+        return -1;
+    if (change(mount, arg_number(step, 2), arg_number(step, 3), arg_number(step, 4),
+               (int)arg_number(step, 5)) < 0)
+        return -1;
+    target = make_path(c, arg_text(step, 1), S_ISDIR(info.st_mode), 0755);
+    if (target < 0)
+        return -1;
+    return attach(mount, target);
+}
+
+static int readonly_path(struct clone *c, const char *path)
+{
+    int place = in_root(c, path, O_PATH), tree;
+
+    if (place < 0)
+        return errno == ENOENT ? 0 : -1;
+    tree = sys_open_tree(place, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+                                        AT_RECURSIVE);
+    if (tree < 0 || change(tree, MOUNT_ATTR_RDONLY, 0, 0, 1) < 0 || attach(tree, place) < 0)
+        return -1;
+    close(tree);
+    close(place);
+    return 0;
+}
+
+static int mask_path(struct clone *c, const char *path)
+{
+    int place = in_root(c, path, O_PATH), cover;
+    struct stat info;
+
+    if (place < 0)
+        return errno == ENOENT ? 0 : -1;
+    if (fstat(place, &info) < 0)
+        return -1;
+    if (!S_ISDIR(info.st_mode)) {
+        int null = in_root(c, "/dev/null", O_PATH);
+
+        if (null < 0)
+            return -1;
+        cover = sys_open_tree(null, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        close(null);
+    } else if (c->blank < 0) {
+        /* One empty file system serves all folders; a detached mount cannot be cloned before
+         * 6.15, so the first place gets the mount itself and the others clones of it. */
+        c->blank = cover = new_mount("tmpfs", "tmpfs",
+                                     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                         MOUNT_ATTR_NOEXEC,
+                                     NULL, 0);
+    } else {
+        cover = sys_open_tree(c->blank, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    }
+    if (cover < 0 || attach(cover, place) < 0)
+        return -1;
+    if (cover != c->blank)
+        close(cover);
+    close(place);
+    return 0;
+}
+
+static int each_path(struct clone *c, const struct step *step,
+                     int (*act)(struct clone *, const char *))
+{
+    for (const char *path = NULL; (path = list_next(step, 0, path));)
+        if (act(c, path) < 0) {
+            subject(c, path);
+            return -1;
+        }
+    return 0;
+}
+
+static int step_directory(struct clone *c, const struct step *step)
+{
+    int fd = make_path(c, arg_text(step, 0), 1, (mode_t)arg_number(step, 1));
+    struct stat info;
+
+    if (fd < 0 || fstat(fd, &info) < 0)
+        return -1;
+    close(fd);
+    if (S_ISDIR(info.st_mode))
+        return 0;
+    errno = ENOTDIR;
+    return -1;
+}
+
+/* The folder that holds `path`'s last part, and that part. */
+static int parent_of(struct clone *c, const char *path, const char **name)
+{
+    char part[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    if (!slash || !slash[1] || (size_t)(slash - path) >= sizeof(part)) {
+        errno = EINVAL;
+        return -1;
+    }
+    memcpy(part, path, (size_t)(slash - path));
+    part[slash - path] = 0;
+    *name = slash + 1;
+    return make_path(c, part[0] ? part : "/", 1, 0755);
+}
+
+static int step_symlink(struct clone *c, const struct step *step)
+{
+    const char *name;
+    int parent = parent_of(c, arg_text(step, 1), &name), result;
+
+    if (parent < 0)
+        return -1;
+    result = symlinkat(arg_text(step, 0), parent, name);
+    if (result < 0 && errno == EEXIST)
+        result = 0;
+    close(parent);
+    return result;
+}
+
+static int step_node(struct clone *c, const struct step *step)
+{
+    const char *name;
+    int parent = parent_of(c, arg_text(step, 0), &name);
+
+    if (parent < 0)
+        return -1;
+    if (mknodat(parent, name, (mode_t)arg_number(step, 1), (dev_t)arg_number(step, 2)) < 0)
+        return -1;
+    if (fchownat(parent, name, (uid_t)arg_number(step, 3), (gid_t)arg_number(step, 4),
+                 AT_SYMLINK_NOFOLLOW) < 0)
+        return -1;
+    close(parent);
+    return 0;
+}
+
+static int step_attributes(struct clone *c, const struct step *step)
+{
+    int place = in_root(c, arg_text(step, 0), O_PATH), result;
+
+    if (place < 0)
+        return -1;
+    result = change(place, arg_number(step, 1), arg_number(step, 2), 0, 0);
+    close(place);
+    return result;
+}
+
+static int step_loopback(void)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), result;
+
+    if (fd < 0)
+        return -1;
+    result = ioctl(fd, SIOCGIFFLAGS, &request);
+    request.ifr_flags |= IFF_UP;
+    if (result == 0)
+        result = ioctl(fd, SIOCSIFFLAGS, &request);
+    close(fd);
+    return result;
+}
+
+static int open_terminal(struct clone *c, int *slave)
+{
+    int master = in_root(c, "/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK), unlocked = 0;
+    struct statfs info;
+    struct stat node;
+
+    if (master < 0)
+        return -1;
+    /* A container that is joined may have put anything there. */
+    if (fstatfs(master, &info) < 0 || fstat(master, &node) < 0)
+        return -1;
+    if (info.f_type != DEVPTS_SUPER_MAGIC || node.st_rdev != makedev(5, 2)) {
+        errno = ENODEV;
+        return -1;
+    }
+    if (ioctl(master, TIOCSPTLCK, &unlocked) < 0)
+        return -1;
+    *slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    return *slave < 0 ? -1 : master;
+}
+
+static int step_console(struct clone *c, const struct step *step)
+{
+    struct winsize size = {.ws_row = (unsigned short)arg_number(step, 0),
+                           .ws_col = (unsigned short)arg_number(step, 1)};
+    struct message message = {.kind = MESSAGE_CONSOLE};
+    int slave, master = open_terminal(c, &slave);
+
+    if (master < 0)
+        return -1;
+    if (size.ws_row && size.ws_col && ioctl(slave, TIOCSWINSZ, &size) < 0)
+        return -1;
+    if (arg_number(step, 2)) {
+        int place = make_path(c, "/dev/console", 0, 0600);
+        int tree = sys_open_tree(slave, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+        if (place < 0 || tree < 0 || attach(tree, place) < 0)
+            return -1;
+        close(tree);
+        close(place);
+    }
+    if (message_send(c->executor->peer, &message, master) < 0)
+        return -1;
+    close(master);
+    if (ioctl(slave, TIOCSCTTY, 0) < 0)
+        return -1;
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(slave, fd) < 0)
+            return -1;
+    close(slave);
+    return 0;
+}
+
+static int step_pivot(struct clone *c)
+{
+    if (fchdir(c->root) < 0)
+        return -1;
+    /* With both paths the same, the old root lands on top of the new one and is taken off by the
+     * next call: no folder in the image is needed for it (pivot_root(2), NOTES). */
+    if (sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
+        return -1;
+    return chdir("/");
+}
+
+/* setns to a mount namespace sets root and working directory to that namespace's root. */
+static int step_enter(struct clone *c)
+{
+    if (chdir("/") < 0)
+        return -1;
+    c->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return c->root < 0 ? -1 : 0;
+}
+
+static int step_sysctl(struct clone *c, const struct step *step)
+{
+    const char *value = arg_text(step, 1);
+    struct open_how how = {.flags = O_WRONLY | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    int fd, folder;
+    ssize_t n;
+
+    if (c->proc < 0)
+        c->proc = new_mount("proc", "proc", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                                MOUNT_ATTR_NOEXEC, NULL, 0);
+    if (c->proc < 0)
+        return -1;
+    folder = openat(c->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return -1;
+    fd = sys_openat2(folder, arg_text(step, 0), &how);
+    close(folder);
+    if (fd < 0)
+        return -1;
+    n = write(fd, value, strlen(value));
+    close(fd);
+    return n == (ssize_t)strlen(value) ? 0 : -1;
+}
+
+static int step_rlimit(const struct step *step)
+{
+    struct rlimit limit = {.rlim_cur = arg_number(step, 1), .rlim_max = arg_number(step, 2)};
+
+    return setrlimit((__rlimit_resource_t)arg_number(step, 0), &limit);
+}
+
+static int step_seccomp(const struct step *step)
+{
+    struct sock_fprog program = {
+        .len = (unsigned short)(step->args[0].size / sizeof(struct sock_filter)),
+        .filter = (struct sock_filter *)step->args[0].data,
+    };
+
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, arg_number(step, 1), &program);
+}
+
+/* Pipes and the terminal belong to the container's user, or it could not open /dev/stdout. */
+static int give_stdio(uid_t uid, gid_t gid)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        struct stat info;
+
+        if (fstat(fd, &info) < 0)
+            return -1;
+        if (S_ISFIFO(info.st_mode) && fchown(fd, uid, gid) < 0)
+            return -1;
+        /* The terminal keeps its group: 5, tty. */
+        if (isatty(fd) && fchown(fd, uid, (gid_t)-1) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int set_capabilities(uint64_t permitted, uint64_t effective, uint64_t inheritable,
+                            uint64_t ambient)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    for (int word = 0; word < 2; word++)
+        data[word] = (struct __user_cap_data_struct){
+            .permitted = (uint32_t)(permitted >> (32 * word)),
+            .effective = (uint32_t)(effective >> (32 * word)),
+            .inheritable = (uint32_t)(inheritable >> (32 * word)),
+        };
+    if (syscall(SYS_capset, &header, data) < 0)
+        return -1;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return -1;
+    for (unsigned long cap = 0; cap < 64; cap++)
+        if (ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
+            return -1;
+    return 0;
+}
+
+static int step_credentials(const struct step *step)
+{
+    uid_t uid = (uid_t)arg_number(step, 0);
+    gid_t gid = (gid_t)arg_number(step, 1);
+    const struct arg *groups = &step->args[2];
+    uint64_t bounding = arg_number(step, 3);
+
+    if (give_stdio(uid, gid) < 0)
+        return -1;
+    for (unsigned long cap = 0; cap < 64; cap++)
+        if (!(bounding >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+            if (errno == EINVAL)
+                break;  /* past the kernel's last capability */
+            return -1;
+        }
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+        return -1;
+    if (setgroups(groups->size / sizeof(gid_t), (const gid_t *)groups->data) < 0)
+        return -1;
+    if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -1;
+    return set_capabilities(arg_number(step, 4), arg_number(step, 5), arg_number(step, 6),
+                            arg_number(step, 7));
+}
+
+static int step_parent_death(struct clone *c, const struct step *step)
+{
+    struct pollfd peer = {.fd = c->executor->peer};
+
+    /* A change of user clears this (prctl(2)), so it stands after it. */
+    if (prctl(PR_SET_PDEATHSIG, arg_number(step, 0), 0, 0, 0) < 0)
+        return -1;
+    /* The parent may have died before the call: then its end of the socket is closed. */
+    if (poll(&peer, 1, 0) == 1 && peer.revents & POLLHUP)
+        _exit(1);
+    return 0;
+}
+
+static int step_cwd(const struct step *step)
+{
+    char where[PATH_MAX];
+
+    if (chdir(arg_text(step, 0)) < 0)
+        return -1;
+    /* A working directory outside the root would be a way out: getcwd tells it by a path that
+     * does not begin with a slash (getcwd(2)). */
+    if (syscall(SYS_getcwd, where, sizeof(where)) < 0)
+        return -1;
+    if (where[0] == '/')
+        return 0;
+    errno = ENOENT;
+    return -1;
+}
+
+static int step_exec(const struct executor *e, const struct step *step)
+{
+    struct message message = {.kind = MESSAGE_EXEC};
+    int error = ENOENT;
+    sigset_t none;
+
+    if (message_send(e->peer, &message, -1) < 0)
+        return -1;
+
+    sigemptyset(&none);
+    if (sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
+        sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        return -1;
+    for (const char *path = NULL; (path = list_next(step, 2, path));) {
+        execve(path, e->argv, e->envp);
+        if (errno == EACCES)
+            error = EACCES;
+        else if (errno != ENOENT && errno != ENOTDIR)
+            return -1;
+    }
+    errno = error;
+    return -1;
+}
+
+static int container_step(struct clone *c, const struct step *step)
+{
+    switch (step->op) {
+    case OP_JOIN:
+        return setns(arg_fd(step, 0), (int)arg_number(step, 1));
+    case OP_UNSHARE:
+        return unshare((int)arg_number(step, 0));
+    case OP_SESSION:
+        return setsid() < 0 ? -1 : 0;
+    case OP_PROPAGATION:
+        return mount(NULL, "/", NULL, arg_number(step, 0), NULL);
+    case OP_ROOT:
+        return step_root(c, step);
+    case OP_MOUNT:
+        return step_mount(c, step);
+    case OP_BIND:
+        return step_bind(c, step);
+    case OP_READONLY:
+        return each_path(c, step, readonly_path);
+    case OP_MASK:
+        return each_path(c, step, mask_path);
+    case OP_DIRECTORY:
+        return step_directory(c, step);
+    case OP_SYMLINK:
+        return step_symlink(c, step);
+    case OP_NODE:
+        return step_node(c, step);
+    case OP_ATTRIBUTES:
+        return step_attributes(c, step);
+    case OP_HOSTNAME:
+        return sethostname(arg_text(step, 0), strlen(arg_text(step, 0)));
+    case OP_DOMAINNAME:
+        return setdomainname(arg_text(step, 0), strlen(arg_text(step, 0)));
+    case OP_LOOPBACK:
+        return step_loopback();
+    case OP_CONSOLE:
+        return step_console(c, step);
+    case OP_PIVOT:
+        return step_pivot(c);
+    case OP_ENTER:
+        return step_enter(c);
+    case OP_SYSCTL:
+        return step_sysctl(c, step);
+    case OP_RLIMIT:
+        return step_rlimit(step);
+    case OP_NO_NEW_PRIVS:
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case OP_SECCOMP:
+        return step_seccomp(step);
+    case OP_CREDENTIALS:
+        return step_credentials(step);
+    case OP_PARENT_DEATH:
+        return step_parent_death(c, step);
+    case OP_UMASK:
+        umask((mode_t)arg_number(step, 0));
+        return 0;
+    case OP_CWD:
+        return step_cwd(step);
+    case OP_EXEC:
+        return step_exec(c->executor, step);
+    default:
+        errno = EINVAL;
+        return -1;
+    }
+}
+
+/* Ignored signals and handlers survive a clone; the program starts with defaults. */
+static void default_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+
+    for (int number = 1; number < NSIG; number++)
+        sigaction(number, &action, NULL);
+}
+
+static void fail(struct clone *c, uint32_t step)
+{
+    c->report.kind = MESSAGE_FAILED;
+    c->report.failure.step = step;
+    c->report.failure.error = errno;
+    message_send(c->executor->peer, &c->report, -1);
+    _exit(1);
+}
+
+void container_side(const struct executor *e, uint32_t first)
+{
+    struct clone c = {.executor = e, .root = -1, .proc = -1, .blank = -1};
+
+    default_signals();
+    umask(0);
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(e->stdio[fd], fd) < 0)
+            fail(&c, NO_STEP);
+    for (uint32_t i = first; i < e->plan->count; i++) {
+        const struct step *step = &e->plan->steps[i];
+
+        if (plan_ops[step->op].side == SIDE_HOST) {
+            struct message turn = {.kind = MESSAGE_TURN, .failure.step = i}, go;
+            int fd;
+
+            if (message_send(e->peer, &turn, -1) < 0 || message_receive(e->peer, &go, &fd) <= 0)
+                _exit(1);
+            while (i + 1 < e->plan->count &&
+                   plan_ops[e->plan->steps[i + 1].op].side == SIDE_HOST)
+                i++;
+            continue;
+        }
+        if (container_step(&c, step) < 0)
+            fail(&c, i);
+    }
+    _exit(1);
+}

@@ -1,0 +1,27 @@
+"""pycontain: a low-level Linux container runtime and a daemonless container engine.
+
+``import pycontain`` gives the engine that the command line uses, and nothing else::
+
+    from pycontain import Engine
+
+    result = Engine().run("busybox", ["echo", "hello"])
+    result.exit_code, result.stdout
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.engine import Engine as Engine
+
+__all__ = ["Engine", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Engine":
+        from pycontain.engine import Engine
+
+        return Engine
+    raise AttributeError(f"module 'pycontain' has no attribute {name!r}")

@@ -1,0 +1,211 @@
+"""The verbs that act on containers that exist: stop, restart, kill, rm, wait, cleanup."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
+from pycontain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pycontain.cli.flags import Values
+    from pycontain.cli.main import App
+
+_SEVERAL = "[OPTIONS] CONTAINER [CONTAINER...]"
+
+
+def signal_number(text: str) -> int:
+    """Return the signal that `text` names: ``KILL``, ``sigterm``, ``RTMIN+3`` or ``9``.
+
+    Source: signal(7). 1 to 64 are signals.
+
+    Raises:
+        InvalidInput: no such signal.
+    """
+    import signal
+
+    if text.isascii() and text.isdigit():
+        number = int(text)
+    else:
+        name = text.upper()
+        number = _named(name if name.startswith("SIG") else f"SIG{name}")
+    if not 1 <= number <= signal.SIGRTMAX:
+        raise InvalidInput(f"Invalid signal: {text}", "a name as TERM or SIGTERM, or a number")
+    return number
+
+
+def _named(name: str) -> int:
+    import signal
+
+    for base, sign in (("SIGRTMIN+", 1), ("SIGRTMAX-", -1)):
+        offset = name[len(base) :]
+        if name.startswith(base) and offset.isascii() and offset.isdigit():
+            number = getattr(signal, base[:-1]) + sign * int(offset)
+            return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else 0
+    try:
+        return signal.Signals[name]
+    except KeyError:
+        return 0
+
+
+_TIME = Flag(
+    "time timeout",
+    "seconds to wait before SIGKILL, -1 for ever (default: the container's own)",
+    short="t",
+    metavar="seconds",
+    convert=wait_seconds,
+)
+_SIGNAL = Flag("signal", "signal to send", short="s", metavar="signal")
+
+
+def _signal(values: Values) -> int | None:
+    # converted here: docker's exit code for a bad signal is the engine's, not that of a bad flag
+    return None if values["signal"] is None else signal_number(values["signal"])
+
+
+def _done(name: str) -> None:
+    sys.stdout.write(f"{name}\n")
+
+
+def _stop(app: App, values: Values, arguments: list[str]) -> int:
+    number = _signal(values)
+
+    def act(name: str) -> None:
+        app.engine.containers.stop(name, timeout=values["time"], signal=number)
+        _done(name)
+
+    return app.each(arguments, act)
+
+
+def _restart(app: App, values: Values, arguments: list[str]) -> int:
+    number = _signal(values)
+
+    def act(name: str) -> None:
+        app.engine.containers.restart(name, timeout=values["time"], signal=number)
+        _done(name)
+
+    return app.each(arguments, act)
+
+
+def _kill(app: App, values: Values, arguments: list[str]) -> int:
+    number = signal_number(values["signal"])
+
+    def act(name: str) -> None:
+        app.engine.containers.kill(name, number)
+        _done(name)
+
+    return app.each(arguments, act)
+
+
+def _rm(app: App, values: Values, arguments: list[str]) -> int:
+    from pycontain.cli.exit_codes import message_of
+    from pycontain.errors import NotFound
+
+    def act(name: str) -> None:
+        try:
+            app.engine.containers.remove(name, force=values["force"], volumes=values["volumes"])
+        except NotFound as err:
+            if not values["force"]:
+                raise
+            # as docker: told, but what was wanted is so
+            sys.stderr.write(message_of(err))
+            return
+        _done(name)
+
+    return app.each(arguments, act)
+
+
+def _wait(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+    def act(name: str) -> None:
+        code = app.engine.containers.wait(name)
+        sys.stdout.write(f"{code}\n")
+        sys.stdout.flush()
+
+    return app.each(arguments, act)
+
+
+def _cleanup(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+    app.engine.containers.cleanup(arguments[0])
+    return 0
+
+
+STOP = Verb(
+    "stop",
+    _SEVERAL,
+    "Stop one or more running containers",
+    _stop,
+    flags=(_SIGNAL, _TIME),
+    least=1,
+    examples=(
+        ("pycontain stop web", "its stop signal, then SIGKILL when its time is up"),
+        ("pycontain stop -t 0 web db", "at once"),
+    ),
+)
+
+RESTART = Verb(
+    "restart",
+    _SEVERAL,
+    "Restart one or more containers",
+    _restart,
+    flags=(_SIGNAL, _TIME),
+    least=1,
+    examples=(("pycontain restart -t 3 web", "stop it within three seconds and start it again"),),
+)
+
+KILL = Verb(
+    "kill",
+    _SEVERAL,
+    "Kill one or more running containers",
+    _kill,
+    flags=(
+        Flag(
+            "signal",
+            "signal to send (default KILL)",
+            short="s",
+            metavar="signal",
+            default="KILL",
+        ),
+    ),
+    least=1,
+    examples=(
+        ("pycontain kill web", "SIGKILL"),
+        ("pycontain kill -s HUP web", "ask it to read its configuration again"),
+    ),
+)
+
+RM = Verb(
+    "rm",
+    _SEVERAL,
+    "Remove one or more containers",
+    _rm,
+    flags=(
+        switch("force", "kill it first if it runs", short="f"),
+        switch("volumes", "remove its anonymous volumes too", short="v"),
+    ),
+    least=1,
+    examples=(
+        ("pycontain rm job", "remove a stopped container"),
+        ("pycontain rm -f $(pycontain ps -aq)", "remove all containers"),
+    ),
+)
+
+WAIT = Verb(
+    "wait",
+    "CONTAINER [CONTAINER...]",
+    "Block until one or more containers stop, then print their exit codes",
+    _wait,
+    least=1,
+    examples=(("pycontain wait job", "prints 0 when it went well"),),
+)
+
+CLEANUP = Verb(
+    "cleanup",
+    "CONTAINER",
+    "Do what is due after a container has ended (its monitor starts this)",
+    _cleanup,
+    least=1,
+    most=1,
+    hidden=True,
+    examples=(("pycontain cleanup ID", "remove it where --rm was given"),),
+)

@@ -1,0 +1,294 @@
+"""The entry: global flags, the verb, its errors.
+
+Verbs are loaded when they are named, each from the module of the table here, and a verb imports
+only what it uses: start-up is most of the time of a short command.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pycontain.cli.exit_codes import BROKEN_PIPE, INTERNAL, INTERRUPTED, exit_code, message_of
+from pycontain.cli.flags import Flag, HelpRequested, UsageError, Verb, closest, parse, switch
+from pycontain.errors import PycontainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TextIO
+
+    from pycontain.engine import Engine
+
+VERBS = {
+    "attach": "pycontain.cli.attach:ATTACH",
+    "cleanup": "pycontain.cli.lifecycle:CLEANUP",
+    "create": "pycontain.cli.run:CREATE",
+    "exec": "pycontain.cli.exec:EXEC",
+    "images": "pycontain.cli.images:IMAGES",
+    "info": "pycontain.cli.system:INFO",
+    "inspect": "pycontain.cli.inspect:INSPECT",
+    "kill": "pycontain.cli.lifecycle:KILL",
+    "logs": "pycontain.cli.logs:LOGS",
+    "ps": "pycontain.cli.ps:PS",
+    "restart": "pycontain.cli.lifecycle:RESTART",
+    "rm": "pycontain.cli.lifecycle:RM",
+    "run": "pycontain.cli.run:RUN",
+    "start": "pycontain.cli.start:START",
+    "stop": "pycontain.cli.lifecycle:STOP",
+    "version": "pycontain.cli.system:VERSION",
+    "wait": "pycontain.cli.lifecycle:WAIT",
+}
+"""Name of the verb to module and attribute."""
+
+GLOBAL_FLAGS = (
+    switch("debug", "log each step with its duration, show tracebacks", short="D"),
+    Flag("root", "folder for what survives a reboot", metavar="folder"),
+    Flag("state", "folder for what dies with the boot", metavar="folder"),
+    switch("version", "print the version and quit", short="v"),
+)
+
+
+class App:
+    """What a verb is given: the engine, made at first use, and what the user said globally."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        state: str | None = None,
+        debug: bool = False,
+        make_engine: Callable[[str | None, str | None], Engine] | None = None,
+    ) -> None:
+        self.root = root
+        self.state = state
+        self.debug = debug
+        self._make_engine = make_engine or _make_engine
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+        if self._engine is None:
+            self._engine = self._make_engine(self.root, self.state)
+        return self._engine
+
+    def each(self, names: Sequence[str], act: Callable[[str], object]) -> int:
+        """Do `act` for each name; an error is reported and the others are done all the same.
+
+        Returns:
+            The exit code: 1 if any failed.
+        """
+        code = 0
+        for name in names:
+            try:
+                act(name)
+            except PycontainError as err:
+                sys.stdout.flush()
+                sys.stderr.write(message_of(err))
+                code = 1
+        return code
+
+
+def _make_engine(root: str | None, state: str | None) -> Engine:
+    from pycontain.engine import Engine
+
+    return Engine(root=root, state=state)
+
+
+def load_verb(name: str) -> Verb:
+    """Import and return a verb of the table."""
+    import importlib
+
+    module, _, attribute = VERBS[name].partition(":")
+    verb: Verb = getattr(importlib.import_module(module), attribute)
+    return verb
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    make_engine: Callable[[str | None, str | None], Engine] | None = None,
+) -> int:
+    """Carry out one command line.
+
+    Args:
+        argv: the words after the program's name; default those of the process.
+        make_engine: makes the engine from root and state; for tests.
+
+    Returns:
+        The process's exit code.
+    """
+    open_standard_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no name or label may break a listing
+            stream.reconfigure(errors="backslashreplace")
+    run = _Run(sys.argv[1:] if argv is None else list(argv), make_engine)
+    try:
+        code = run.guarded()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+    except OSError as err:  # the flush: a full disk, a closed descriptor
+        _silence_stdout()
+        run.complain(f"standard output: {(err.strerror or str(err)).lower()}")
+        return 1
+    return code
+
+
+class _Run:
+    """One command line on its way."""
+
+    def __init__(
+        self,
+        words: list[str],
+        make_engine: Callable[[str | None, str | None], Engine] | None,
+    ) -> None:
+        self.words = words
+        self.make_engine = make_engine
+        self.debug = False
+        self.verb: Verb | None = None
+
+    def guarded(self) -> int:
+        try:
+            return self.act()
+        except HelpRequested:
+            from pycontain.cli.help import help_text
+
+            sys.stdout.write(help_text(self.verb))
+            return 0
+        except UsageError as err:
+            self.complain_of(err)
+            sys.stderr.write(_usage(self.verb))
+            return err.code
+        except PycontainError as err:
+            self.complain_of(err)
+            return exit_code(err, self.verb)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BrokenPipeError:
+            raise
+        except Exception as err:  # noqa: BLE001 - the last stop: a bug, told as such
+            return self.complain_of_bug(err)
+
+    def act(self) -> int:
+        check_text(self.words)
+        values, words = parse(GLOBAL_FLAGS, self.words, mixed=False)
+        self.debug = values["debug"]
+        if values["version"]:
+            import pycontain
+
+            sys.stdout.write(f"pycontain version {pycontain.__version__}\n")
+            return 0
+        if not words:
+            raise HelpRequested
+        if values["debug"]:
+            _log_steps()
+        if words[0] not in VERBS:
+            raise _unknown_verb(words[0])
+        self.verb = verb = load_verb(words[0])
+        verb_values, arguments = parse(verb.flags, words[1:], mixed=verb.mixed)
+        verb.check_count(len(arguments))
+        app = App(values["root"], values["state"], self.debug, self.make_engine)
+        return verb.run(app, verb_values, arguments)
+
+    def complain(self, text: str) -> None:
+        sys.stderr.write(f"pycontain: {text}\n")
+
+    def complain_of(self, error: PycontainError) -> None:
+        sys.stdout.flush()
+        if self.debug:
+            import traceback
+
+            traceback.print_exception(error)
+        sys.stderr.write(message_of(error))
+
+    def complain_of_bug(self, error: Exception) -> int:
+        sys.stdout.flush()
+        if self.debug:
+            import traceback
+
+            traceback.print_exception(error)
+        self.complain(f"internal error: {type(error).__name__}: {error}")
+        if not self.debug:
+            sys.stderr.write("hint: this is a bug; --debug shows where\n")
+        if self.verb is not None and self.verb.failure != 1:
+            return self.verb.failure
+        return INTERNAL
+
+
+def check_text(words: Sequence[str]) -> None:
+    """Raise InvalidInput when a word is not valid text in the locale's encoding.
+
+    Such bytes reach Python as lone surrogates (PEP 383), which no JSON document may hold.
+    """
+    for word in words:
+        if not word.isascii():
+            try:
+                word.encode()
+            except UnicodeEncodeError as err:
+                raise UsageError(f"argument {word!a} is not valid utf-8") from err
+
+
+def _unknown_verb(name: str) -> UsageError:
+    close = closest(name, [verb for verb in VERBS if verb != "cleanup"])
+    return UsageError(
+        f"unknown command: pycontain {name}",
+        f"did you mean pycontain {close}?" if close else None,
+        code=1,
+    )
+
+
+def _usage(verb: Verb | None) -> str:
+    if verb is None:
+        return "Run 'pycontain --help' for more information\n"
+    return (
+        f"\nUsage:  pycontain {verb.name} {verb.usage}\n\n"
+        f"Run 'pycontain {verb.name} --help' for more information\n"
+    )
+
+
+def _log_steps() -> None:
+    import logging
+
+    form = "%(asctime)s.%(msecs)03d %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format=form, datefmt="%H:%M:%S")
+
+
+def open_standard_streams() -> None:
+    """Open /dev/null on each of descriptors 0 to 2 that is closed.
+
+    open(2) takes the lowest free number: without this the next socket or log would become the
+    standard output of everything that we start.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            _open_null(number)
+    if sys.stdout is None:
+        sys.stdout = _writer(1)
+    if sys.stderr is None:
+        sys.stderr = _writer(2)
+
+
+def _writer(number: int) -> TextIO:
+    return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _open_null(number: int) -> None:
+    # inheritable, as standard streams are
+    opened = os.open(os.devnull, os.O_RDWR)
+    if opened != number:
+        os.dup2(opened, number)
+        os.close(opened)
+    else:
+        os.set_inheritable(number, True)
+
+
+def _silence_stdout() -> None:
+    """Send what is still buffered nowhere, or the interpreter would complain about it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

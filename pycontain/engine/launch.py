@@ -1,0 +1,397 @@
+"""The walk from a container's document to its running process, and the same for ``exec``.
+
+Joins what the subsystems know: the root file system, the account, the OCI configuration, the plan,
+the cgroup, the monitor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from pycontain.engine import hostdevices, volumes
+from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
+from pycontain.kernel import cgroup, devices, mount, process
+from pycontain.runtime import accounts, lifecycle, plan, seccomp
+from pycontain.runtime import spec as specs
+from pycontain.runtime.steps import Handle, Step
+from pycontain.store import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pycontain.engine.containers import View
+    from pycontain.model import oci
+    from pycontain.model.container import Container, ExecOptions, RunOptions, RunRecord
+    from pycontain.runtime.attachment import Attachment
+    from pycontain.store.layout import ContainerPaths, Layout
+
+INIT = "/dev/init"
+FOLDER = Handle("given", "container folder")
+STATE = Handle("given", "state folder")
+LOCK = Handle("given", "lock")
+PROCESS = Handle("given", "container process")
+_EXEC_NAMESPACES = ("mount", "uts", "ipc", "network", "pid", "cgroup")
+_CLEANUP = """\
+import sys
+sys.path.extend(sys.argv[4:])
+from pycontain.engine import Engine
+Engine(sys.argv[1], sys.argv[2]).containers.cleanup(sys.argv[3])
+"""
+
+
+class Joined(NamedTuple):
+    """Another container's process, some of whose namespaces are joined."""
+
+    pid: int
+    start: int
+
+
+class Order(NamedTuple):
+    """What is to be started.
+
+    Attributes:
+        run: id of this run.
+        joined: OCI namespace type → the process whose namespace it is.
+        attach, stdin: what of the caller stays connected.
+        size: rows and columns.
+        lock: descriptor of the container's lock, which the monitor holds till the run is recorded.
+    """
+
+    layout: Layout
+    paths: ContainerPaths
+    container: Container
+    run: str
+    rootless: bool
+    joined: dict[str, Joined]
+    attach: bool
+    stdin: bool
+    size: tuple[int, int] | None
+    lock: int
+
+
+class Cgroup(NamedTuple):
+    """Descriptors of the two cgroups of a container."""
+
+    container: int
+    monitor: int
+
+
+def joined_namespaces(
+    options: RunOptions, find: Callable[[str], tuple[int, int]]
+) -> dict[str, Joined]:
+    """Return which namespaces of other containers `options` joins.
+
+    Raises:
+        NotFound, InvalidState: the other container.
+        InvalidInput: a namespace that cannot be joined.
+    """
+    modes = {"network": options.network, "pid": options.pid, "ipc": options.ipc,
+             "uts": options.uts, "cgroup": options.cgroupns}  # fmt: skip
+    found = {}
+    for kind, mode in modes.items():
+        if mode.startswith("container:"):
+            if kind == "ipc":
+                raise InvalidInput(
+                    f"cannot join IPC of {mode.partition(':')[2]}: non-shareable IPC"
+                )
+            found[kind] = Joined(*find(mode.partition(":")[2]))
+    return found
+
+
+def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
+    """Start a container; undo what was made for it when that fails.
+
+    Raises:
+        PycontainError: the step that failed.
+    """
+    container, paths = order.container, order.paths
+    own: list[int] = []
+    files.make_folder(paths.state_folder)
+    try:
+        groups = None if order.rootless else _make_cgroup(container.id)
+        own += groups or ()
+        root = _root(order, nodev=groups is None)
+        own.append(root)
+        steps = _settings(order) + prepare(order, root, cgroup_made=groups is not None)
+        given = {plan.ROOT: root, LOCK: order.lock}
+        for handle, folder in ((FOLDER, paths.folder), (STATE, paths.state_folder)):
+            given[handle] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            own.append(given[handle])
+        if groups:
+            given[plan.CGROUP] = groups.container
+        monitor = lifecycle.start(
+            steps, given, title=f"pycontain-monitor {container.name}",
+            cgroup=groups.monitor if groups else -1,
+            opened=lambda: _check_joined(order.joined),
+        )  # fmt: skip
+    finally:
+        for fd in own:
+            os.close(fd)
+    monitor.close()
+    monitor.attachment.on_finish = on_finish if container.options.remove else None
+    return monitor.attachment
+
+
+def _check_joined(joined: Mapping[str, Joined]) -> None:
+    """The namespaces are open by path: were they still those of the processes that we meant?"""
+    for kind, other in joined.items():
+        if process.start_time(other.pid) != other.start:
+            raise InvalidState(f"join {kind} namespace: the other container has ended")
+
+
+def _make_cgroup(identity: str) -> Cgroup | None:
+    try:
+        root = cgroup.open_root()
+    except KernelError:
+        return None  # without one: no device rules, so no CAP_MKNOD and nodev (see prepare)
+    try:
+        inner = cgroup.make(root, f"pycontain/{identity}/container")
+        return Cgroup(inner, cgroup.make(root, f"pycontain/{identity}/monitor"))
+    finally:
+        os.close(root)
+
+
+def _root(order: Order, *, nodev: bool) -> int:
+    layers = [order.layout.layer(layer) for layer in order.container.layers]
+    return mount.overlay(
+        layers, order.paths.upper, order.paths.work,
+        attributes=mount.ATTR_NODEV if nodev else 0, user_xattr=order.rootless,
+    )  # fmt: skip
+
+
+def prepare(order: Order, root: int, *, cgroup_made: bool) -> list[Step]:
+    """Return the kernel steps of a container, and keep its OCI configuration.
+
+    Raises:
+        PycontainError: an option that cannot be carried out here.
+    """
+    spec = _spec(order, root, volumes_made=True, device_rules=cgroup_made)
+    files.write_atomic(order.paths.spec, msgspec.json.encode(spec), durable=False)
+    for entry in order.container.options.mounts:
+        if entry.type == "bind" and entry.make_source and not os.path.exists(entry.source):
+            try:
+                os.makedirs(entry.source)
+            except OSError as err:
+                raise StoreError(
+                    f"bind {entry.source}: cannot be made: {os.strerror(err.errno or 0).lower()}"
+                ) from err
+    return plan.container(spec, _plan_settings(order, spec, cgroup_made))
+
+
+def _plan_settings(order: Order, spec: oci.Spec, cgroup_made: bool) -> plan.Settings:
+    linux = spec.get("linux", {})
+    rules = linux.get("resources", {}).get("devices")
+    return plan.Settings(
+        rootless=order.rootless,
+        cgroup=cgroup_made,
+        devices=devices.program(rules) if rules and cgroup_made else None,
+        seccomp=_filter(order.layout, linux),
+        size=order.size or (0, 0),
+    )
+
+
+def _filter(layout: Layout, linux: oci.Linux) -> tuple[bytes, int] | None:
+    profile = linux.get("seccomp")
+    if profile is None:
+        return None
+    compiled = seccomp.compile_filter(profile, layout.cache)
+    return compiled.program, compiled.flags
+
+
+def _spec(order: Order, root: int, *, volumes_made: bool, device_rules: bool) -> oci.Spec:
+    from pycontain.engine.containers import hostname  # noqa: PLC0415 - it imports this module
+
+    container, options = order.container, order.container.options
+    user = options.user if options.user is not None else container.config.user
+    account = accounts.lookup(root, user, options.group_add)
+    mounts = specs.user_mounts(options, container.config)
+    folders = (
+        volumes.prepare(order.paths.volumes, root, mounts)
+        if volumes_made
+        else {entry.target: order.paths.volumes for entry in mounts}
+    )
+    host_devices = {device.source: hostdevices.nodes(device.source) for device in options.devices}
+    if options.privileged:
+        host_devices["/dev"] = hostdevices.every()
+    joined = {kind: f"/proc/{other.pid}/ns/{_file(kind)}" for kind, other in order.joined.items()}
+    bound = specs.BoundFiles(
+        order.paths.hosts, order.paths.hostname, order.paths.resolv_conf,
+        f"{lifecycle.NATIVE}/init" if options.init else "",
+    )  # fmt: skip
+    return specs.build(
+        options, container.config, account,
+        container_id=container.id,
+        hostname=hostname(container),
+        files=bound,
+        namespaces=specs.namespaces(options, joined),
+        rootless=order.rootless,
+        init_path=INIT if options.init else "",
+        volume_folders=folders,
+        host_devices=host_devices,
+        device_rules=device_rules,
+        console_size=order.size,
+    )  # fmt: skip
+
+
+def _file(kind: str) -> str:
+    return {"network": "net", "mount": "mnt"}.get(kind, kind)
+
+
+def _settings(order: Order) -> list[Step]:
+    options = order.container.options
+    steps = [
+        Step("run", order.run, process.boot_id()),
+        Step("records", FOLDER, STATE, int(not options.remove)),
+        Step("owner", lifecycle.OWNER, int(order.attach), int(order.attach and options.remove)),
+        Step("stdio", int(options.tty), int(options.interactive), int(order.stdin)),
+        Step("log", options.log_driver, options.log_max_size, options.log_max_files),
+        Step("hold", LOCK),
+    ]
+    if options.timeout:
+        steps.append(Step("timeout", options.timeout * 1000))
+    if options.remove:
+        steps.append(Step("cleanup", _cleanup_argv(order), _cleanup_environment()))
+    return steps
+
+
+def _cleanup_argv(order: Order) -> tuple[str, ...]:
+    """An interpreter that finds what this one found, wherever it was started from."""
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    places = dict.fromkeys((here, *(os.path.abspath(path) for path in sys.path if path)))
+    return (sys.executable, "-IS", "-c", _CLEANUP, order.layout.root, order.layout.state,
+            order.container.id, *places)  # fmt: skip
+
+
+def _cleanup_environment() -> tuple[str, ...]:
+    from pycontain.kernel import userns  # noqa: PLC0415
+
+    return (f"PATH={plan.DEFAULT_PATH}", *userns.environment())
+
+
+def explain(order: Order) -> list[str]:
+    """Return the steps in words, with nothing made."""
+    layers = [order.layout.layer(layer) for layer in order.container.layers]
+    root = mount.stack(layers)
+    try:
+        spec = _spec(order, root, volumes_made=False, device_rules=not order.rootless)
+    finally:
+        os.close(root)
+    steps = plan.container(spec, _plan_settings(order, spec, not order.rootless))
+    place = "" if order.rootless else f"make cgroup pycontain/{'<id>'}/container"
+    words = [
+        f"take image {order.container.options.image} ({order.container.image_id[:19]})",
+        f"stack {len(layers)} layer(s) and an upper layer of its own into an overlay",
+        place,
+        "start a monitor",
+        *(step.text for step in steps),
+    ]
+    return [line.replace(order.container.id, "<id>") for line in words if line]
+
+
+def execute(
+    view: View,
+    record: RunRecord,
+    options: ExecOptions,
+    *,
+    layout: Layout,
+    rootless: bool,
+    size: tuple[int, int] | None,
+) -> Attachment | None:
+    """Start a command in a running container.
+
+    Raises:
+        InvalidState: the container ended meanwhile.
+        PycontainError: the step that failed.
+    """
+    own: list[int] = []
+    name = view.container.name
+    try:
+        pidfd = process.open_process(record.pid, record.pid_start)
+        if pidfd is None:
+            raise InvalidState(f"container {name} is not running")
+        own.append(pidfd)
+        spec: oci.Spec = files.load(view.paths.spec, dict)  # type: ignore[assignment]
+        target = _exec_process(view, record, spec, options)
+        groups = None if rootless else _open_cgroup(view.container.id)
+        own += groups or ()
+        flags = sum(plan.CLONE_FLAGS[kind] for kind in _EXEC_NAMESPACES)
+        settings = plan.Settings(
+            rootless=rootless, cgroup=groups is not None,
+            seccomp=_filter(layout, spec.get("linux", {})), size=size or (0, 0),
+        )  # fmt: skip
+        steps = [
+            Step("owner", lifecycle.OWNER, int(not options.detach), 0),
+            Step("stdio", int(options.tty), int(options.interactive), int(not options.detach)),
+        ]
+        if options.timeout:
+            steps.append(Step("timeout", int(options.timeout * 1000)))
+        steps += plan.execution(target, Step("join", PROCESS, flags), settings)
+        given = {PROCESS: pidfd}
+        if groups:
+            given[plan.CGROUP] = groups.container
+        monitor = lifecycle.start(
+            steps, given, title=f"pycontain-exec {name}", cgroup=groups.monitor if groups else -1
+        )
+    finally:
+        for fd in own:
+            os.close(fd)
+    monitor.close()
+    if not options.detach:
+        return monitor.attachment
+    monitor.attachment.close()
+    return None
+
+
+def _open_cgroup(identity: str) -> Cgroup | None:
+    root = cgroup.open_root()
+    try:
+        inner = cgroup.make(root, f"pycontain/{identity}/container")
+        return Cgroup(inner, cgroup.make(root, f"pycontain/{identity}/monitor"))
+    finally:
+        os.close(root)
+
+
+def _exec_process(
+    view: View, record: RunRecord, spec: oci.Spec, options: ExecOptions
+) -> oci.Process:
+    """The container's process with another command, and what else was asked for."""
+    target = spec["process"].copy()
+    target["args"] = list(options.command)
+    target["terminal"] = options.tty
+    lines = {line.partition("=")[0]: line for line in target.get("env", [])}
+    if options.tty and "TERM" not in lines:
+        lines["TERM"] = "TERM=xterm"
+    if options.user is not None:
+        account = _live_account(view, record, options.user)
+        target["user"] = {
+            "uid": account.uid,
+            "gid": account.gid,
+            "additionalGids": list(account.additional_gids),
+            "umask": target.get("user", {}).get("umask", 0o022),
+        }
+        granted = target.get("capabilities", {}).get("bounding", [])
+        target["capabilities"] = specs.capability_sets(granted, account.uid)
+        lines["HOME"] = f"HOME={account.home}"
+    lines.update((line.partition("=")[0], line) for line in options.env)
+    target["env"] = list(lines.values())
+    if options.workdir is not None:
+        if not options.workdir.startswith("/"):
+            raise InvalidInput(f"working directory {options.workdir!r}: not an absolute path")
+        target["cwd"] = options.workdir
+    return target
+
+
+def _live_account(view: View, record: RunRecord, user: str) -> accounts.Account:
+    """Look a user up in the running container's own files, through its live root."""
+    root = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Checked after the open: the pid still was the container's.
+        if process.start_time(record.pid) != record.pid_start:
+            raise InvalidState(f"container {view.container.name} is not running")
+        return accounts.lookup(root, user, view.container.options.group_add)
+    finally:
+        os.close(root)

@@ -1,0 +1,128 @@
+"""What is on disk about a container, and what state that and the kernel's word amount to.
+
+Status is derived each time: the start marker says which run is meant, the run record who runs it,
+/proc whether that process is still the same one, the exit record how it ended. A run whose monitor
+is gone without an exit record was lost; whoever finds it ends what is left and writes the record.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pycontain.errors import NotFound, StoreError
+from pycontain.kernel import process
+from pycontain.model.container import Container, ExitRecord, RunRecord
+from pycontain.model.status import Status
+from pycontain.store import files
+
+if TYPE_CHECKING:
+    from pycontain.store.layout import ContainerPaths, Layout
+
+NOT_STARTED = "not started"
+
+
+def marker_path(paths: ContainerPaths) -> str:
+    """Return the file that names the last run: written before a monitor starts."""
+    return f"{paths.folder}/run"
+
+
+def write_marker(paths: ContainerPaths, run: str) -> None:
+    """Note that `run` is about to start in this boot."""
+    data = f"{run} {process.boot_id()}\n".encode()
+    files.write_atomic(marker_path(paths), data, durable=False)
+
+
+def _marker(paths: ContainerPaths) -> tuple[str, str] | None:
+    try:
+        words = files.read(marker_path(paths)).decode(errors="replace").split()
+    except NotFound:
+        return None
+    if len(words) != 2:
+        raise StoreError(f"container: {marker_path(paths)}: damaged: not a run and a boot")
+    return words[0], words[1]
+
+
+def load_exit(paths: ContainerPaths, run: str | None = None) -> ExitRecord | None:
+    """Return the exit record, None when there is none (or none of `run`)."""
+    try:
+        record = files.load(paths.exit_record, ExitRecord)
+    except NotFound:
+        return None
+    return record if run is None or record.run == run else None
+
+
+def load_run(paths: ContainerPaths, run: str | None = None) -> RunRecord | None:
+    """Return the run record, None when there is none (or none of `run`)."""
+    try:
+        record = files.load(paths.run_record, RunRecord)
+    except NotFound:
+        return None
+    return record if run is None or record.run == run else None
+
+
+def write_exit(paths: ContainerPaths, record: ExitRecord) -> None:
+    """Write an exit record in the monitor's place: it is gone, and the lock is held."""
+    files.write_atomic(paths.exit_record, files.dump(record))
+
+
+class Lost(Exception):
+    """A run ended without a record: it has to be settled under the container's lock."""
+
+    def __init__(self, run: str, reason: str, started: int | None) -> None:
+        super().__init__(run, reason)
+        self.run = run
+        self.reason = reason
+        self.started = started
+
+
+def status(paths: ContainerPaths) -> Status:
+    """Derive the status.
+
+    Raises:
+        Lost: the last run's monitor is gone and left no record.
+        StoreError: a document is damaged.
+    """
+    marker = _marker(paths)
+    if marker is None:
+        return Status(state="created")
+    run, boot = marker
+    record = load_exit(paths, run)
+    if record is None:
+        if boot != process.boot_id():
+            raise Lost(run, "reboot", None)
+        current = load_run(paths, run)
+        if current is None:
+            # Being started (then the lock is held), or the start was killed before it ran.
+            record = load_exit(paths, run)
+            if record is None:
+                return Status(state="created")
+        elif _alive(current.monitor, current.monitor_start):
+            return Status(state="running", pid=current.pid, started=current.started)
+        else:
+            # The monitor may have written the record between our two looks.
+            record = load_exit(paths, run)
+            if record is None:
+                raise Lost(run, "monitor lost", current.started)
+    if record.reason == NOT_STARTED:
+        return Status(state="created", record=record, error=record.error)
+    return Status(state="exited", record=record, started=record.started)
+
+
+def _alive(pid: int, start: int) -> bool:
+    return process.start_time(pid) == start
+
+
+def load(paths: ContainerPaths) -> Container:
+    """Return the container's document.
+
+    Raises:
+        NotFound: there is none: never finished, or removed.
+        StoreError: it is damaged.
+    """
+    return files.load(paths.document, Container)
+
+
+def ids(layout: Layout) -> list[str]:
+    """Return the ids of all container folders."""
+    return [name for name in os.listdir(layout.containers) if not name.startswith(".")]

@@ -1,0 +1,114 @@
+"""The one exception tree of pycontain.
+
+::
+
+    PycontainError(message, hint)
+    ├── InvalidInput        the user's words cannot be carried out by anybody
+    ├── NotFound            no such container, image, …
+    ├── Conflict            the name or object is taken
+    ├── InvalidState        the verb is not legal in the object's present state
+    ├── StoreError          a file of the store is unreadable, damaged or cannot be written
+    ├── ImageError
+    │   ├── RegistryError
+    │   └── DigestMismatch
+    ├── KernelError(step, subject, errno)
+    │   ├── NotSupported    this kernel or machine does not offer it
+    │   └── NotPermitted    the caller may not
+    └── CommandError        the container's command could not be started
+        ├── CommandNotFound
+        └── NotExecutable
+
+Messages are lower case, without a full stop, and name the object, the step and the reason; a hint
+says what the user can do. Faces (the command line, the OCI runner) map classes to exit codes.
+"""
+
+import errno as _errno
+import os
+
+
+class PycontainError(Exception):
+    """The root: every error that pycontain raises on purpose."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidInput(PycontainError):
+    """The user's words cannot be carried out by anybody."""
+
+
+class NotFound(PycontainError):
+    """No such object."""
+
+
+class Conflict(PycontainError):
+    """The name or the object is taken."""
+
+
+class InvalidState(PycontainError):
+    """The verb is not legal in the object's present state."""
+
+
+class StoreError(PycontainError):
+    """A file of the store is unreadable, damaged or cannot be written."""
+
+
+class ImageError(PycontainError):
+    """An image cannot be used."""
+
+
+class RegistryError(ImageError):
+    """A registry refused or failed."""
+
+
+class DigestMismatch(ImageError):
+    """Content is not what its digest says."""
+
+
+class KernelError(PycontainError):
+    """A system call failed: the step that made it, what it was made on, and errno."""
+
+    def __init__(self, step: str, subject: str, errno: int, hint: str | None = None) -> None:
+        reason = os.strerror(errno).lower()
+        super().__init__(f"{step}: {subject}: {reason}" if subject else f"{step}: {reason}", hint)
+        self.step = step
+        self.subject = subject
+        self.errno = errno
+
+
+class NotSupported(KernelError):
+    """This kernel or machine does not offer it."""
+
+
+class NotPermitted(KernelError):
+    """The caller may not."""
+
+
+class CommandError(PycontainError):
+    """The container's command could not be started."""
+
+
+class CommandNotFound(CommandError):
+    """The container's command does not exist."""
+
+
+class NotExecutable(CommandError):
+    """The container's command exists and cannot be executed."""
+
+
+_KINDS: dict[int, type[KernelError]] = {
+    _errno.ENOSYS: NotSupported,
+    _errno.EOPNOTSUPP: NotSupported,
+    _errno.EPERM: NotPermitted,
+    _errno.EACCES: NotPermitted,
+}
+
+
+def kernel_error(step: str, subject: str, errno: int, hint: str | None = None) -> KernelError:
+    """Return the member of the ``KernelError`` family that fits `errno`."""
+    return _KINDS.get(errno, KernelError)(step, subject, errno, hint)

@@ -1,0 +1,1 @@
+"""One module for each kernel subject; nothing here knows what a container is."""

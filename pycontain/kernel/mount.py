@@ -1,0 +1,182 @@
+"""The mount API (fsopen(2), open_tree(2), mount_setattr(2)): detached mounts as descriptors.
+
+A detached mount is in nobody's mount table: it lasts as long as its descriptor, so a process that
+is killed leaves none behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from pycontain._native._kernel import ffi, lib
+from pycontain.errors import KernelError, kernel_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+
+ATTR_RDONLY = 0x1
+ATTR_NOSUID = 0x2
+ATTR_NODEV = 0x4
+ATTR_NOEXEC = 0x8
+ATTR_ATIME = 0x70
+ATTR_NOATIME = 0x10
+ATTR_STRICTATIME = 0x20
+ATTR_NODIRATIME = 0x80
+ATTR_NOSYMFOLLOW = 0x200000
+
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+
+
+def clone_tree(path: str, *, recursive: bool) -> int:
+    """Return a detached copy of the mount at `path`, with those below it where `recursive`.
+
+    Raises:
+        KernelError: the path does not exist or the caller may not.
+    """
+    flags = OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
+    fd: int = lib.open_tree(-100, os.fsencode(path), flags)
+    if fd < 0:
+        raise kernel_error("open tree", path, ffi.errno)
+    return fd
+
+
+def new_mount(kind: str, options: Iterable[tuple[str, str | None]], attributes: int = 0) -> int:
+    """Make a file system of type `kind` and return it as a detached mount.
+
+    Args:
+        kind: as in mount(8)'s ``-t``.
+        options: names and values, in order; None is a flag.
+        attributes: ``ATTR_…`` bits.
+
+    Raises:
+        KernelError: with the option that was refused, or the kernel's own words for the whole.
+    """
+    fs: int = lib.fsopen(kind.encode())
+    if fs < 0:
+        raise kernel_error("mount", kind, ffi.errno)
+    try:
+        for name, value in options:
+            if value is None:
+                result = lib.fsconfig_flag(fs, name.encode())
+            else:
+                result = lib.fsconfig_string(fs, name.encode(), os.fsencode(value))
+            if result < 0:
+                raise kernel_error("mount", f"{kind}: {name}={value}{_log(fs)}", ffi.errno)
+        if lib.fsconfig_create(fs) < 0:
+            number = ffi.errno
+            raise kernel_error("mount", f"{kind}{_log(fs)}", number)
+        fd: int = lib.fsmount(fs, attributes)
+        if fd < 0:
+            raise kernel_error("mount", kind, ffi.errno)
+        return fd
+    finally:
+        os.close(fs)
+
+
+def _log(fs: int) -> str:
+    """What the kernel says about a refused file system (fsopen(2): read the descriptor)."""
+    lines = []
+    while True:
+        try:
+            line = os.read(fs, 1024)
+        except OSError:
+            break
+        if not line:
+            break
+        lines.append(line.decode(errors="replace").strip())
+    return f" ({'; '.join(lines)})" if lines else ""
+
+
+def overlay(
+    layers: Sequence[str],
+    upper: str,
+    work: str,
+    *,
+    attributes: int = 0,
+    user_xattr: bool = False,
+) -> int:
+    """Return a detached overlay (Documentation/filesystems/overlayfs.rst).
+
+    Args:
+        layers: folders, bottom first, at least one.
+        upper: the writable layer.
+        work: overlayfs's own folder, on upper's file system.
+        attributes: ``ATTR_…`` bits.
+        user_xattr: keep overlay's marks in ``user.`` attributes, as user namespaces must.
+
+    Raises:
+        KernelError: a folder is missing, or this kernel has no overlay for the caller.
+    """
+    options: list[tuple[str, str | None]] = [("upperdir", upper), ("workdir", work)]
+    # Set explicitly: their defaults are the kernel builder's choice, and each changes what is on
+    # disk in the upper layer.
+    options += [("index", "off"), ("metacopy", "off")]
+    options.append(("userxattr", None) if user_xattr else ("redirect_dir", "on"))
+    try:
+        return _overlay([("lowerdir+", layer) for layer in reversed(layers)], options, attributes)
+    except KernelError as err:
+        if err.errno != errno.EINVAL or _release() >= (6, 5):
+            raise
+        return _overlay_before_6_5(layers, options, attributes)
+
+
+def stack(layers: Sequence[str]) -> int:
+    """Return a read-only root of `layers` (bottom first) that can be read but not attached.
+
+    Raises:
+        KernelError: a folder is missing, or this kernel has no overlay for the caller.
+    """
+    if len(layers) == 1:  # an overlay without an upper layer needs two lower ones
+        try:
+            return os.open(layers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as err:
+            raise kernel_error("open layer", layers[0], err.errno or 0) from err
+    return _overlay([("lowerdir+", layer) for layer in reversed(layers)], [], ATTR_RDONLY)
+
+
+def _overlay(
+    lower: list[tuple[str, str | None]], options: list[tuple[str, str | None]], attributes: int
+) -> int:
+    return new_mount("overlay", [("source", "overlay"), *lower, *options], attributes)
+
+
+def _overlay_before_6_5(
+    layers: Sequence[str], options: list[tuple[str, str | None]], attributes: int
+) -> int:
+    """One ``lowerdir`` for all layers, 255 bytes at the most: short names by descriptor."""
+    fds: list[int] = []
+    try:
+        for layer in reversed(layers):
+            fds.append(os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        lower = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
+        if len(lower) > 255:
+            hint = "kernels before 6.5 stack about fifteen layers"
+            raise kernel_error("mount overlay", f"{len(layers)} layers", errno.E2BIG, hint)
+        return _overlay([("lowerdir", lower)], options, attributes)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _release() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(character for character in minor if character.isdigit()))
+
+
+def set_attributes(fd: int, on: int, off: int = 0) -> None:
+    """Change the attributes of a detached mount (mount_setattr(2)).
+
+    Raises:
+        KernelError: the kernel refuses.
+    """
+    if lib.mount_setattr(fd, 0, on, off, 0) < 0:
+        raise kernel_error("change mount", f"attributes {on:#x}", ffi.errno)

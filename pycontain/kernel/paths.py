@@ -1,0 +1,32 @@
+"""Opening paths that somebody else controls (openat2(2))."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pycontain._native._kernel import ffi, lib
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_IN_ROOT = 0x10
+_TRIES = 64
+
+
+def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` as if `root_fd` were ``/``: no symbolic link and no ``..`` leads out of it.
+
+    Returns:
+        A descriptor, closed on exec.
+
+    Raises:
+        OSError: openat2(2)'s, with the path.
+    """
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    for _ in range(_TRIES):
+        fd: int = lib.openat2(root_fd, os.fsencode(path), flags, mode, resolve)
+        if fd >= 0:
+            return fd
+        # EAGAIN: something was renamed meanwhile and the kernel cannot rule out an escape.
+        if ffi.errno != errno.EAGAIN:
+            break
+    raise OSError(ffi.errno, os.strerror(ffi.errno), path)

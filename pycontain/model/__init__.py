@@ -1,0 +1,1 @@
+"""Plain typed data, without behaviour that touches the machine."""

@@ -1,0 +1,211 @@
+"""What a user asked for, and what came of it: the documents of one container."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One mount that the user asked for (``-v``, ``--mount``, ``--tmpfs``, an image's VOLUME).
+
+    Attributes:
+        type: ``bind`` shows a host path, ``tmpfs`` a new file system in memory, ``volume`` a folder
+            that pycontain keeps (only anonymous ones, named by nobody, until volumes come).
+        source: the absolute host path of a bind; empty for the others.
+        target: the absolute, normalised path in the container.
+        options: mount options in the words of mount(8), in order: ``ro``, ``nosuid``, ``nodev``,
+            ``noexec``, ``rbind``, ``rprivate``, ``rslave``, ``rshared``, ``size=…``, ``mode=…`` …
+        make_source: make a missing source folder, as ``-v`` does and ``--mount`` does not.
+    """
+
+    type: Literal["bind", "tmpfs", "volume"]
+    source: str = ""
+    target: str
+    options: tuple[str, ...] = ()
+    make_source: bool = False
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A host device for the container: ``--device SOURCE[:TARGET[:rwm]]``."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+
+class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource limit, name as in ``--ulimit`` (``nofile``); -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that ``run`` and ``create`` can be asked for. None: not said by the user.
+
+    Attributes:
+        image: the image as the user named it.
+        command: replaces the image's CMD when not empty.
+        entrypoint: None keeps the image's; empty clears it (and its CMD).
+        env: ``NAME=value`` lines, later ones win (names without a value are already resolved).
+        network: ``none``, ``host`` or ``container:ID``.
+        pid, ipc, uts, cgroupns: ``private``, ``host`` or ``container:ID`` (ipc also ``none``).
+        stop_timeout: seconds between the stop signal and SIGKILL.
+        timeout: seconds after which the container is killed; 0 is never.
+        shm_size: bytes.
+        umask: the process's umask.
+        log_driver: ``k8s-file``, ``json-file`` or ``none``; log_max_size in bytes.
+    """
+
+    image: str
+    command: tuple[str, ...] = ()
+    name: str | None = None
+    entrypoint: tuple[str, ...] | None = None
+    workdir: str | None = None
+    user: str | None = None
+    group_add: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    hostname: str | None = None
+    add_host: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_option: tuple[str, ...] = ()
+    interactive: bool = False
+    tty: bool = False
+    remove: bool = False
+    init: bool = False
+    network: str = "none"
+    pid: str = "private"
+    ipc: str = "private"
+    uts: str = "private"
+    cgroupns: str = "private"
+    mounts: tuple[Mount, ...] = ()
+    read_only: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opt: tuple[str, ...] = ()
+    privileged: bool = False
+    devices: tuple[Device, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: dict[str, str] = {}
+    shm_size: int = 64 << 20
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    umask: int | None = None
+    timeout: int = 0
+    log_driver: str = "k8s-file"
+    log_max_size: int = 16 << 20
+    log_max_files: int = 3
+
+
+class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The ``config`` object of an OCI image configuration (image-spec, config.md).
+
+    The wire names are PascalCase (``Entrypoint``, ``WorkingDir``, ``StopSignal`` …).
+    """
+
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    env: list[str] | None = None
+    user: str = ""
+    working_dir: str = ""
+    stop_signal: str = ""
+    volumes: dict[str, dict[str, str]] | None = None
+    exposed_ports: dict[str, dict[str, str]] | None = None
+    labels: dict[str, str] | None = None
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``container.json``: what was asked for; immutable after create.
+
+    Attributes:
+        version: of this document's form.
+        id: 64 hexadecimal digits.
+        created: nanoseconds since the epoch.
+        image_id: the image's configuration digest, ``sha256:…``.
+        layers: the diff ids of the image's layers, bottom first.
+        config: the image's configuration as it was at create.
+        command: the argument vector after entrypoint and command are joined.
+        stop_signal: number.
+        stop_timeout: seconds.
+    """
+
+    version: int = 1
+    id: str
+    name: str
+    created: int
+    options: RunOptions
+    image_id: str
+    layers: tuple[str, ...]
+    config: ImageConfig
+    command: tuple[str, ...]
+    stop_signal: int
+    stop_timeout: int
+
+
+class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``exit.json``: how one run of a container ended, written by its monitor (or its finder).
+
+    Times are nanoseconds since the epoch, CPU time microseconds, memory bytes; None is unknown.
+
+    Attributes:
+        code: what a shell would report: the exit code, or 128 + signal.
+        signal: the signal that ended it, 0 for none; None where unknown.
+        reason: why it ended when that was not the process's own doing: ``timeout``,
+            ``monitor lost``, ``reboot``, or ``not started`` (then error says what failed).
+        log_lost: bytes of output that the disk had no room for.
+    """
+
+    run: str
+    code: int
+    signal: int | None = None
+    oom_killed: bool | None = None
+    started: int | None = None
+    finished: int | None = None
+    cpu_usec: int | None = None
+    memory_peak: int | None = None
+    log_lost: int = 0
+    reason: str | None = None
+    error: str | None = None
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``run.json``: who runs now, written by the monitor before it lets the container go.
+
+    A pid alone may be recycled; with the boot and its start time (clock ticks since boot, field 22
+    of proc_pid_stat(5)) it names one process for ever.
+    """
+
+    run: str
+    boot: str
+    monitor: int
+    monitor_start: int
+    pid: int
+    pid_start: int
+    started: int
+
+
+class ExecOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``exec`` can be asked for.
+
+    Attributes:
+        command: the argument vector.
+        interactive: keep the standard input open.
+        tty: with a terminal.
+        detach: do not wait for it.
+        env: ``NAME=value`` lines, after the container's own.
+        user: as ``--user``; None is the container's.
+        workdir: None is the container's.
+        timeout: seconds after which it is killed; 0 is never.
+    """
+
+    command: tuple[str, ...]
+    interactive: bool = False
+    tty: bool = False
+    detach: bool = False
+    env: tuple[str, ...] = ()
+    user: str | None = None
+    workdir: str | None = None
+    timeout: float = 0

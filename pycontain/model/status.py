@@ -1,0 +1,68 @@
+"""The state of a container, and which verb is legal in it: one table."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pycontain.errors import InvalidState
+from pycontain.model.container import ExitRecord
+
+State = Literal["created", "running", "paused", "exited"]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a container now; derived each time, never stored.
+
+    Attributes:
+        state: ``created`` (never ran, or its last start failed), ``running``, ``paused``,
+            ``exited``.
+        pid: of the first process, on the host.
+        started: nanoseconds since the epoch, of the present or the last run.
+        record: how the last run ended.
+        error: why the last start failed.
+    """
+
+    state: State
+    pid: int | None = None
+    started: int | None = None
+    record: ExitRecord | None = None
+    error: str | None = None
+
+
+_LEGAL: dict[str, tuple[State, ...]] = {
+    "start": ("created", "exited"),
+    "kill": ("running", "paused"),
+    "attach": ("running",),
+    "exec": ("running",),
+    "join": ("running",),
+    "remove": ("created", "exited"),
+}
+
+_SAID: dict[str, str] = {
+    "start": "container {name} is already running",
+    "kill": "container {name} is not running",
+    "attach": "you cannot attach to a stopped container, start it first",
+    "exec": "container {name} is not running",
+    "join": "cannot join namespaces of container {name}: it is not running",
+    "remove": "cannot remove container {name}: it is {state}",
+}
+
+_HINTS: dict[str, str] = {
+    "exec": "start it first: pycontain start {name}",
+    "remove": "stop it first, or use rm -f",
+}
+
+
+def check(verb: str, name: str, status: Status) -> None:
+    """Refuse `verb` where the container `name` is in a state in which it makes no sense.
+
+    Raises:
+        InvalidState: with the state and what to do.
+    """
+    if status.state in _LEGAL[verb]:
+        return
+    said = _SAID[verb].format(name=name, state=status.state)
+    hint = _HINTS.get(verb)
+    raise InvalidState(said, hint.format(name=name) if hint else None)

@@ -1,0 +1,1 @@
+"""From an OCI configuration to a running process. Knows nothing of images or pods."""

@@ -1,0 +1,181 @@
+"""The caller's end of a monitor's socket: output, input, the end. ``native/frame.h`` is the form.
+
+Nothing here blocks: ``fileno`` is for poll(2).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from pycontain.errors import KernelError, kernel_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FRAME = struct.Struct("=II")
+_DATA = 32768
+_KINDS = {b"r": "ready", b"f": "failed", b"1": "stdout", b"2": "stderr", b"l": "lagged",
+          b"x": "exit"}  # fmt: skip
+_NO_STEP = 0xFFFF_FFFF
+
+
+class Frame:
+    """One message from the monitor.
+
+    Attributes:
+        kind: ``stdout``, ``stderr``, ``exit``, ``lagged`` (some output was missed), ``ready``,
+            ``failed``, or ``closed`` when the monitor is gone.
+        data: the output.
+        code: of ``exit`` what a shell would say; of ``lagged`` how many bytes were missed.
+    """
+
+    __slots__ = ("code", "data", "kind")
+
+    def __init__(self, kind: str, data: bytes = b"", code: int = 0) -> None:
+        self.kind = kind
+        self.data = data
+        self.code = code
+
+
+class StartFailure(Exception):
+    """The monitor's report that a step failed: its index in the plan (None: outside it), errno."""
+
+    def __init__(self, step: int | None, errno: int, subject: str) -> None:
+        super().__init__(step, errno, subject)
+        self.step = step
+        self.errno = errno
+        self.subject = subject
+
+
+def exit_code(status: int) -> int:
+    """What a shell says of a wait status: the exit code, or 128 + signal."""
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+class Attachment:
+    """A connection to a running process.
+
+    Args:
+        connection: a SOCK_SEQPACKET socket to the monitor.
+        on_finish: what the caller does after the end instead of the monitor (``--rm``).
+    """
+
+    def __init__(
+        self, connection: socket.socket, on_finish: Callable[[], None] | None = None
+    ) -> None:
+        self._socket = connection
+        self.on_finish = on_finish
+        self.code: int | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll for input."""
+        return self._socket.fileno()
+
+    def wait_ready(self) -> int:
+        """Block until the process runs; return its pid.
+
+        Raises:
+            StartFailure: a step failed.
+            KernelError: the monitor died.
+        """
+        self._socket.setblocking(True)
+        kind, value, data = self._receive()
+        self._socket.setblocking(False)
+        if kind == b"r":
+            return value
+        if kind == b"f":
+            (step,) = struct.unpack_from("=I", data)
+            subject = data[4:].decode(errors="replace")
+            raise StartFailure(None if step == _NO_STEP else step, value, subject)
+        raise KernelError("start", "the monitor ended before the container ran", 10)
+
+    def _receive(self) -> tuple[bytes, int, bytes]:
+        try:
+            data = self._socket.recv(_FRAME.size + _DATA)
+        except ConnectionError:
+            data = b""
+        if len(data) < _FRAME.size:
+            return b"", 0, b""
+        kind, value = _FRAME.unpack_from(data)
+        return bytes((kind & 0xFF,)), value, data[_FRAME.size :]
+
+    def read(self) -> Frame | None:
+        """Return the next message, None when there is none yet."""
+        try:
+            kind, value, data = self._receive()
+        except BlockingIOError:
+            return None
+        name = _KINDS.get(kind)
+        if name is None:
+            return Frame("closed")
+        if name == "exit":
+            self.code = value = exit_code(value)
+        return Frame(name, data, value)
+
+    def _send(self, kind: bytes, value: int = 0, data: bytes = b"") -> bool:
+        try:
+            self._socket.send(_FRAME.pack(kind[0], value) + data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # the monitor is gone: read() says so
+        return True
+
+    def write_stdin(self, data: bytes) -> int:
+        """Offer input; return how many bytes were taken, 0 when there is no room (POLLOUT)."""
+        part = data[:_DATA]
+        return len(part) if self._send(b"0", data=part) else 0
+
+    def close_stdin(self) -> bool:
+        """End the process's input; False when there is no room to say so yet."""
+        return self._send(b"e")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the process's terminal its size."""
+        self._send(b"w", (rows & 0xFFFF) << 16 | columns & 0xFFFF)
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal."""
+        self._send(b"s", number)
+
+    def finish(self) -> None:
+        """Do what follows the end, in the monitor's place.
+
+        Raises:
+            PycontainError: the clean-up's.
+        """
+        if self.on_finish is not None:
+            self._send(b"d")
+            self.on_finish()
+        self.close()
+
+    def close(self) -> None:
+        """Detach; the process goes on."""
+        self._socket.close()
+
+
+def connect(path: str) -> socket.socket:
+    """Connect to a monitor's attach socket, at a path of any length.
+
+    Raises:
+        KernelError: nobody listens.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        # sun_path holds 108 bytes: through the folder's descriptor every path fits.
+        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            connection.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.close(folder)
+    except OSError as err:
+        connection.close()
+        raise kernel_error("attach", path, err.errno or 0) from err
+    connection.setblocking(False)
+    return connection
+
+
+__all__ = ["Attachment", "Frame", "StartFailure", "connect", "exit_code"]

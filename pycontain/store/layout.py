@@ -1,0 +1,225 @@
+"""Every path of the store, in one place.
+
+::
+
+    ROOT (survives a reboot)             STATE (dies with it)
+    version        the store's form      containers/<id>/  run.json, attach
+    images/        OCI image layout      locks/            one file for each locked object
+    layers/<hex>/  unpacked layers
+    containers/<id>/
+    names/<name>   holds an id
+    cache/         may be deleted
+    work/          unfinished builds
+
+Everything is mode 0700: layers hold setuid programs of the images, which no user of the host may
+reach by path. Containers do not need these paths: their roots are handed over as descriptors, and
+overlayfs reads its layers with the rights of whoever mounted it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from pycontain.errors import InvalidInput, NotFound, StoreError
+from pycontain.store import files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = 1
+"""The form of the store that this code reads and writes."""
+
+
+class ContainerPaths:
+    """The files of one container, as absolute paths.
+
+    Attributes:
+        folder: all that survives a reboot; the next ones lie in it.
+        document: ``container.json``, a ``model.container.Container``.
+        spec: ``config.json``, the OCI runtime configuration.
+        exit_record: ``exit.json``, a ``model.container.ExitRecord``.
+        log: the monitor's log file; rotated ones are beside it.
+        upper, work: the overlay's writable layer and its working folder.
+        hosts, hostname, resolv_conf: the files that the container sees in /etc.
+        volumes: folder of its anonymous volumes.
+        state_folder: all that dies with the boot; the next two lie in it.
+        run_record: ``run.json``, a ``model.container.RunRecord``.
+        attach: the monitor's socket for attach clients.
+        lock: the object's lock file, outside both folders, since it outlives either.
+    """
+
+    def __init__(self, folder: str, state_folder: str, lock: str) -> None:
+        self.folder = folder
+        self.document = f"{folder}/container.json"
+        self.spec = f"{folder}/config.json"
+        self.exit_record = f"{folder}/exit.json"
+        self.log = f"{folder}/container.log"
+        self.upper = f"{folder}/upper"
+        self.work = f"{folder}/work"
+        self.hosts = f"{folder}/hosts"
+        self.hostname = f"{folder}/hostname"
+        self.resolv_conf = f"{folder}/resolv.conf"
+        self.volumes = f"{folder}/volumes"
+        self.state_folder = state_folder
+        self.run_record = f"{state_folder}/run.json"
+        self.attach = f"{state_folder}/attach"
+        self.lock = lock
+
+
+class Layout:
+    """The paths of one store.
+
+    Args:
+        root: folder for what survives a reboot; made absolute against the working directory now.
+        state: folder for what dies with the boot, likewise.
+        shared: `state` lies in a folder where everybody may write, so ``prepare`` is strict.
+
+    Raises:
+        InvalidInput: a folder is the empty string.
+    """
+
+    def __init__(self, root: str, state: str, *, shared: bool = False) -> None:
+        if not root or not state:
+            raise InvalidInput("store: root and state folder must not be empty")
+        self.root = root = os.path.abspath(root)
+        self.state = state = os.path.abspath(state)
+        self._shared = shared
+        self.version = f"{root}/version"
+        self.images = f"{root}/images"
+        self.layers = f"{root}/layers"
+        self.containers = f"{root}/containers"
+        self.names = f"{root}/names"
+        self.cache = f"{root}/cache"
+        self.work = f"{root}/work"
+        self.images_lock = f"{root}/images.lock"
+        self.state_containers = f"{state}/containers"
+        self.locks = f"{state}/locks"
+
+    @classmethod
+    def default(cls, environ: Mapping[str, str] | None = None, uid: int | None = None) -> Layout:
+        """Return the layout of the user `uid` under `environ` (default: this process's).
+
+        ``PYCONTAIN_ROOT`` and ``PYCONTAIN_STATE`` win. Root has ``/var/lib/pycontain`` and
+        ``/run/pycontain``; others the folders of the XDG base directory specification, and without
+        ``XDG_RUNTIME_DIR`` the stated fallback ``/tmp/pycontain-<uid>``. Give the user's own `uid`
+        where the process has entered a user namespace, in which it is always 0.
+
+        Raises:
+            InvalidInput: an ordinary user has no home.
+        """
+        environ = os.environ if environ is None else environ
+        uid = os.geteuid() if uid is None else uid
+        root = environ.get("PYCONTAIN_ROOT") or _default_root(environ, uid)
+        state = environ.get("PYCONTAIN_STATE") or _default_state(environ, uid)
+        return cls(root, state, shared=state == _fallback_state(uid))
+
+    def container(self, id: str) -> ContainerPaths:  # noqa: A002 - the field's word
+        """Return the paths of the container `id`; nothing is looked up on disk."""
+        return ContainerPaths(
+            f"{self.containers}/{id}", f"{self.state_containers}/{id}", self.lock("container", id)
+        )
+
+    def layer(self, diff_id: str) -> str:
+        """Return the folder of the unpacked layer `diff_id`, ``sha256:<hex>`` or its hex alone."""
+        return f"{self.layers}/{diff_id.removeprefix('sha256:')}"
+
+    def name(self, name: str) -> str:
+        """Return the file that claims the container name `name`."""
+        return f"{self.names}/{name}"
+
+    def lock(self, kind: str, name: str) -> str:
+        """Return the lock file of an object, as ``("container", id)``."""
+        return f"{self.locks}/{kind}-{name}"
+
+    def prepare(self) -> None:
+        """Make what is missing and check that this code understands the store.
+
+        Raises:
+            StoreError: a folder cannot be made, the store is newer than this code, or the state
+                folder is somebody else's.
+        """
+        files.make_folders(self.root)
+        self._check_version()
+        folders = (self.images, self.layers, self.containers, self.names, self.cache, self.work)
+        for folder in folders:
+            files.make_folder(folder)
+        files.make_folders(self.state)
+        self._check_state()
+        files.make_folder(self.state_containers)
+        files.make_folder(self.locks)
+
+    def _check_version(self) -> None:
+        try:
+            text = files.read(self.version)
+        except NotFound:
+            files.write_atomic(self.version, b"%d\n" % VERSION)
+            return
+        found = text.decode("ascii", "replace").strip()
+        if not found.isdecimal():
+            raise StoreError(f"store: {self.version}: damaged: not a number")
+        if int(found) != VERSION:
+            raise StoreError(
+                f"store: {self.root}: has form {found}, this pycontain knows {VERSION}",
+                "use the pycontain that wrote it, or another --root",
+            )
+
+    def _check_state(self) -> None:
+        """Refuse a state folder that another user made or may write: sockets and pids lie there.
+
+        lstat(2): in a folder like /tmp anybody can put a symbolic link in our place.
+        """
+        try:
+            info = os.lstat(self.state)
+        except OSError as err:
+            raise files.store_error("state folder", self.state, err) from err
+        forbidden = 0o077 if self._shared else 0o022
+        if not stat.S_ISDIR(info.st_mode):
+            reason = "is a symbolic link"
+        elif info.st_uid != os.geteuid():
+            reason = f"belongs to uid {info.st_uid}"
+        elif info.st_mode & forbidden:
+            reason = f"mode {stat.S_IMODE(info.st_mode):04o} lets other users in"
+        else:
+            return
+        raise StoreError(
+            f"state folder: {self.state}: {reason}",
+            "set XDG_RUNTIME_DIR or PYCONTAIN_STATE to a folder of your own",
+        )
+
+
+def _fallback_state(uid: int) -> str:
+    return f"/tmp/pycontain-{uid}"  # noqa: S108 - prepare() checks owner, mode and kind
+
+
+def _default_root(environ: Mapping[str, str], uid: int) -> str:
+    if uid == 0:
+        return "/var/lib/pycontain"
+    data = environ.get("XDG_DATA_HOME", "")
+    # "If an implementation encounters a relative path … it should consider it invalid and ignore
+    # it" (XDG base directory specification).
+    if data.startswith("/"):
+        return f"{data}/pycontain"
+    return f"{_home(environ, uid)}/.local/share/pycontain"
+
+
+def _default_state(environ: Mapping[str, str], uid: int) -> str:
+    if uid == 0:
+        return "/run/pycontain"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    return f"{runtime}/pycontain" if runtime.startswith("/") else _fallback_state(uid)
+
+
+def _home(environ: Mapping[str, str], uid: int) -> str:
+    home = environ.get("HOME", "")
+    if home.startswith("/"):
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError as err:
+        raise InvalidInput(
+            f"store: user {uid} has no home folder", "set HOME or PYCONTAIN_ROOT"
+        ) from err
