@@ -26,6 +26,7 @@ SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
 PROGRAMS = {
     "monitor": ["monitor.c", "plan.c", "executor.c", "steps.c", "log.c", "record.c"],
     "init": ["init.c"],
+    "holder": ["holder.c"],
 }
 EXTENSIONS = {
     "seccomp_build": ([], ["-lseccomp"]),

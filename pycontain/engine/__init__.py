@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pycontain.store.layout import Layout
@@ -28,15 +29,15 @@ class Engine:
 
     Raises:
         StoreError: the store cannot be made or is newer than this code.
+        NotSupported: the kernel is too old.
     """
 
     def __init__(self, root: str | None = None, state: str | None = None) -> None:
-        import os  # noqa: PLC0415
+        from pycontain.kernel import release, userns  # noqa: PLC0415
 
-        from pycontain.kernel import userns  # noqa: PLC0415
-
-        self.rootless = userns.entered()
-        default = Layout.default(os.environ, userns.owner())
+        release.require()
+        self.rootless = userns.inside()
+        default = Layout.default(os.environ)
         self.layout = (
             Layout(root or default.root, state or default.state) if root or state else default
         )

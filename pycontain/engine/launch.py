@@ -254,7 +254,7 @@ def _settings(order: Order) -> list[Step]:
     if options.timeout:
         steps.append(Step("timeout", options.timeout * 1000))
     if options.remove:
-        steps.append(Step("cleanup", _cleanup_argv(order), _cleanup_environment()))
+        steps.append(Step("cleanup", _cleanup_argv(order), (f"PATH={plan.DEFAULT_PATH}",)))
     return steps
 
 
@@ -264,12 +264,6 @@ def _cleanup_argv(order: Order) -> tuple[str, ...]:
     places = dict.fromkeys((here, *(os.path.abspath(path) for path in sys.path if path)))
     return (sys.executable, "-IS", "-c", _CLEANUP, order.layout.root, order.layout.state,
             order.container.id, *places)  # fmt: skip
-
-
-def _cleanup_environment() -> tuple[str, ...]:
-    from pycontain.kernel import userns  # noqa: PLC0415
-
-    return (f"PATH={plan.DEFAULT_PATH}", *userns.environment())
 
 
 def explain(order: Order) -> list[str]:

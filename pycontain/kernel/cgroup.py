@@ -12,16 +12,17 @@ from pycontain.kernel import mount
 _PATIENCE = 5.0  # seconds for a killed process to leave its cgroup
 
 
-def mount_point(mounts: str = "/proc/self/mountinfo") -> str | None:
-    """Return where cgroup2 is mounted (unified, or beside cgroup v1), None where it is not."""
+def mount_points(mounts: str = "/proc/self/mountinfo") -> list[str]:
+    """Return where cgroup2 is mounted (unified, or beside cgroup v1), the newest mount first."""
+    found = []
     with open(mounts, "rb") as file:
         for line in file:
             head, _, tail = line.partition(b" - ")
             if tail.startswith(b"cgroup2 "):
                 # Spaces and the like in mount points are octal escapes (proc_pid_mountinfo(5)).
                 place = head.split(b" ")[4]
-                return os.fsdecode(place.decode("unicode_escape").encode("latin-1"))
-    return None
+                found.append(os.fsdecode(place.decode("unicode_escape").encode("latin-1")))
+    return found[::-1]
 
 
 def open_root() -> int:
@@ -32,10 +33,18 @@ def open_root() -> int:
     Raises:
         KernelError: there is none and none can be mounted.
     """
-    place = mount_point()
-    if place is None:
-        return mount.new_mount("cgroup2", ())
-    return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for place in mount_points():
+        try:
+            fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue  # another mount covers it
+        try:
+            os.stat("cgroup.controllers", dir_fd=fd)
+        except OSError:
+            os.close(fd)
+        else:
+            return fd
+    return mount.new_mount("cgroup2", ())
 
 
 def make(parent: int, name: str) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pycontain._native._kernel import ffi, lib
 from pycontain.errors import KernelError, kernel_error
+from pycontain.kernel.release import release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,7 +125,7 @@ def overlay(
     try:
         return _overlay([("lowerdir+", layer) for layer in reversed(layers)], options, attributes)
     except KernelError as err:
-        if err.errno != errno.EINVAL or _release() >= (6, 5):
+        if err.errno != errno.EINVAL or release() >= (6, 5):
             raise
         return _overlay_before_6_5(layers, options, attributes)
 
@@ -165,11 +166,6 @@ def _overlay_before_6_5(
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def _release() -> tuple[int, int]:
-    major, minor = os.uname().release.split(".")[:2]
-    return int(major), int("".join(character for character in minor if character.isdigit()))
 
 
 def set_attributes(fd: int, on: int, off: int = 0) -> None:

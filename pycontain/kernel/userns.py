@@ -1,22 +1,158 @@
-"""The user namespace that an ordinary user's containers share; see docs/adr for the decision."""
+"""The user namespace that all containers of an ordinary user share (user_namespaces(7)).
+
+A tiny process holds it, with a mount namespace in it. A face enters both in its first line, while
+the process has one thread; from there on the same code runs as for root. docs/adr has the decision.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple
 
-_ENVIRONMENT = "_PYCONTAIN_ROOTLESS_UID"
+import msgspec
+
+from pycontain.errors import KernelError, NotPermitted, NotSupported, PycontainError, kernel_error
+from pycontain.kernel import process
+from pycontain.store import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNS = 0x20000
+_EVERYTHING = 2**32 - 1
 
 
-def entered() -> bool:
-    """Whether this process runs inside the user's namespace, as its root."""
-    return _ENVIRONMENT in os.environ
+class Holder(msgspec.Struct, frozen=True):
+    """``userns.json``: which process holds the namespaces."""
+
+    boot: str
+    pid: int
+    start: int
 
 
-def owner() -> int:
-    """Return the uid of the user outside, whose store this is."""
-    return int(os.environ.get(_ENVIRONMENT, os.geteuid()))
+class Range(NamedTuple):
+    """A user's range of subordinate ids (subuid(5))."""
+
+    first: int
+    count: int
 
 
-def environment() -> tuple[str, ...]:
-    """Return the lines by which a process started from here knows where it is."""
-    return (f"{_ENVIRONMENT}={os.environ[_ENVIRONMENT]}",) if entered() else ()
+def inside() -> bool:
+    """Whether this process is in a user namespace other than the machine's first one."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        words = file.read().split()
+    return words != ["0", "0", str(_EVERYTHING)]
+
+
+def enter(state: str, open_program: Callable[[str], int]) -> None:
+    """Bring this process into the user's namespaces; made when nobody holds them.
+
+    It becomes root there: its uid reads as 0. The working directory stays.
+
+    Args:
+        state: the user's own folder for what dies with the boot; exists.
+        open_program: opens a program of the native parts.
+
+    Raises:
+        NotSupported: the machine has no unprivileged user namespaces, or no newuidmap.
+        NotPermitted: they are forbidden, or the user has no subordinate ids.
+    """
+    with files.Lock(f"{state}/userns.lock"):
+        pidfd = _find(state)
+        if pidfd is None:
+            pidfd = _make(state, open_program)
+    try:
+        here = os.getcwd()
+        process.enter(pidfd, _CLONE_NEWUSER | _CLONE_NEWNS)
+        # Joining a mount namespace moves the working directory to its root (setns(2)).
+        os.chdir(here)
+    except OSError as err:
+        raise kernel_error("enter user namespace", "working directory", err.errno or 0) from err
+    finally:
+        os.close(pidfd)
+
+
+def _find(state: str) -> int | None:
+    try:
+        holder = files.load(f"{state}/userns.json", Holder)
+    except PycontainError:
+        return None  # none yet, or unreadable: a new one takes its place
+    if holder.boot != process.boot_id():
+        return None
+    return process.open_process(holder.pid, holder.start)
+
+
+def _make(state: str, open_program: Callable[[str], int]) -> int:
+    uid, gid = os.getuid(), os.getgid()
+    uids = subordinate("/etc/subuid", uid)
+    gids = subordinate("/etc/subgid", uid)
+    ours, theirs = socket.socketpair()
+    program = open_program("holder")
+    try:
+        pid, pidfd = process.spawn(program, ["pycontain-userns"], [theirs.fileno()], -1)
+    finally:
+        os.close(program)
+        theirs.close()
+    try:
+        data = ours.recv(4)
+        number = struct.unpack("=i", data)[0] if len(data) == 4 else 0
+        if number or len(data) != 4:
+            hint = "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
+            raise kernel_error("make user namespace", f"user {uid}", number, hint)
+        _map("newuidmap", pid, uid, uids)
+        _map("newgidmap", pid, gid, gids)
+        start = process.start_time(pid)
+        if start is None:
+            raise KernelError("make user namespace", "its holder died", 10)
+        record = Holder(process.boot_id(), pid, start)
+        files.write_atomic(f"{state}/userns.json", files.dump(record), durable=False)
+        ours.send(b"g")
+    except BaseException:
+        process.send_signal(pidfd, 9)
+        os.close(pidfd)
+        raise
+    finally:
+        ours.close()
+    return pidfd
+
+
+def subordinate(path: str, uid: int) -> Range:
+    """Return the first range of the user `uid` in a file like /etc/subuid.
+
+    Raises:
+        NotPermitted: there is none.
+    """
+    import pwd  # noqa: PLC0415 - only when the namespace is made
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip().split(":") for line in file]
+    except FileNotFoundError:
+        lines = []
+    for words in lines:
+        if len(words) == 3 and words[0] in (name, str(uid)) and words[2].isdigit():
+            return Range(int(words[1]), int(words[2]))
+    raise NotPermitted(
+        "make user namespace", f"user {name} has no range in {path}", 1,
+        f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
+    )  # fmt: skip
+
+
+def _map(program: str, pid: int, own: int, ids: Range) -> None:
+    import subprocess  # noqa: PLC0415 - only when the namespace is made
+
+    words = [program, str(pid), "0", str(own), "1", "1", str(ids.first), str(ids.count)]
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, text=True)
+    except FileNotFoundError as err:
+        raise NotSupported("make user namespace", f"{program} is not installed", 2,
+                           "install the package uidmap") from err  # fmt: skip
+    if done.returncode:
+        raise NotPermitted("make user namespace", f"{program}: {done.stderr.strip()}", 1)

@@ -1,0 +1,131 @@
+#!/bin/sh
+# Installs pycontain on Debian 12 or newer, for every user of this machine, and runs a container.
+#
+#   sh native/install.sh
+#
+# May be run again at any time: what is there already is kept, pycontain itself is replaced by the
+# one of this checkout. Nothing in the checkout is changed.
+set -eu
+
+PREFIX=/usr/local/lib/pycontain
+LINK=/usr/local/bin/pycontain
+# gcc, libc6-dev, libseccomp-dev and python3-dev compile the native parts; busybox-static is what
+# the image "busybox" is made of.
+PACKAGES="gcc libc6-dev libseccomp-dev python3 python3-dev python3-venv busybox-static"
+
+say() {
+    printf '==> %s\n' "$*"
+}
+
+fail() {
+    printf 'install: %s\n' "$*" >&2
+    exit 1
+}
+
+check_machine() {
+    [ "$(uname -s)" = Linux ] || fail "this is $(uname -s): pycontain needs Linux 6.1 or newer"
+    [ "$(id -u)" = 0 ] || fail "not root: installing packages and running a container need root"
+    release=$(uname -r)
+    major=${release%%.*}
+    minor=${release#*.}
+    minor=${minor%%[!0-9]*}
+    if [ "$major" -lt 6 ] || { [ "$major" -eq 6 ] && [ "${minor:-0}" -lt 1 ]; }; then
+        fail "kernel $release: pycontain needs Linux 6.1 or newer"
+    fi
+    system=$(. /etc/os-release 2>/dev/null && echo "${ID-} ${ID_LIKE-}") || system=
+    case " $system " in
+    *" debian "*) ;;
+    *) fail "not Debian: install a C compiler, the headers of libseccomp and Python (3.11 or" \
+        "newer), and a static busybox; then: python3 -m pip install $1" ;;
+    esac
+}
+
+missing_packages() {
+    for package in $PACKAGES; do
+        case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in
+        *" ok installed") ;;
+        *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+install_packages() {
+    missing=$(missing_packages)
+    if [ -z "$missing" ]; then
+        say "system packages: all installed"
+        return
+    fi
+    say "system packages: installing $missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -q update || fail "apt-get update failed: see above"
+    # shellcheck disable=SC2086 # a list of words
+    apt-get -q -y --no-install-recommends install $missing || fail "apt-get install failed: see above"
+}
+
+check_python() {
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "$(python3 --version): pycontain needs Python 3.11 or newer (Debian 12 has it)"
+}
+
+# A virtual environment ends with the interpreter that made it, as after an upgrade of the system.
+usable() {
+    [ -x "$PREFIX/bin/python" ] && [ -x "$PREFIX/bin/pip" ] &&
+        [ "$("$PREFIX/bin/python" -V 2>/dev/null)" = "$(python3 -V)" ]
+}
+
+make_environment() {
+    if usable; then
+        say "virtual environment: $PREFIX is there"
+    else
+        say "virtual environment: making $PREFIX"
+        python3 -m venv --clear "$PREFIX"
+    fi
+}
+
+# From a copy: the build writes into its folder, which may be another user's.
+install_pycontain() {
+    say "pycontain: compiling the native parts and installing into $PREFIX"
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    tar -C "$1" --exclude='pycontain/_native/*' --exclude=__pycache__ -cf - \
+        pyproject.toml README.md LICENSE pycontain native images | tar -C "$copy" -xf -
+    "$PREFIX/bin/pip" install --upgrade "$copy" || fail "pip failed: see above"
+}
+
+# pip keeps the path of a "#!python" line and drops its options (docs/adr/0002): without -I the
+# environment and the home of whoever calls decide what is imported, without -S start-up is longer.
+isolate() {
+    sed -i "1s|^#!.*|#!$PREFIX/bin/python -IS|" "$PREFIX/bin/pycontain"
+}
+
+link() {
+    if [ -e "$LINK" ] || [ -L "$LINK" ]; then
+        [ "$(readlink "$LINK")" = "$PREFIX/bin/pycontain" ] ||
+            fail "$LINK is there and not from here: move it away and run this again"
+    else
+        mkdir -p "${LINK%/*}"
+        ln -s "$PREFIX/bin/pycontain" "$LINK"
+    fi
+    say "command: $LINK"
+}
+
+try() {
+    say "a first container: pycontain run --rm --network none busybox echo hello from a container"
+    "$LINK" run --rm --network none busybox echo hello from a container
+}
+
+main() {
+    source=$(cd "$(dirname "$0")/.." && pwd)
+    check_machine "$source"
+    install_packages
+    check_python
+    make_environment
+    install_pycontain "$source"
+    isolate
+    link
+    try
+    say "done; \"pycontain --help\" lists the commands"
+}
+
+main

@@ -1,0 +1,319 @@
+"""``ps``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pycontain.cli import output
+from pycontain.cli.flags import Flag, Verb, filter_, integer, switch
+from pycontain.cli.template import quoted
+from pycontain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pycontain.cli.flags import Values
+    from pycontain.cli.main import App
+    from pycontain.engine import View
+    from pycontain.model.container import Container
+    from pycontain.model.status import Status
+
+SHORT_ID = 12
+_COMMAND_WIDTH = 20
+_MOUNT_WIDTH = 15
+_STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+
+LISTING = output.Listing(
+    kind="*formatter.ContainerContext",
+    headings={
+        "ID": "CONTAINER ID",
+        "Image": "IMAGE",
+        "Command": "COMMAND",
+        "CreatedAt": "CREATED AT",
+        "RunningFor": "CREATED",
+        "Ports": "PORTS",
+        "State": "STATE",
+        "Status": "STATUS",
+        "Names": "NAMES",
+        "Labels": "LABELS",
+        "Label": output.label_heading,
+        "Mounts": "MOUNTS",
+        "Networks": "NETWORKS",
+        "LocalVolumes": "LOCAL VOLUMES",
+    },
+    table="{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    quiet="{{.ID}}",
+)
+
+
+def status_words(status: Status, now: int) -> str:
+    """Return a container's state in docker's words, ``Up 2 seconds``.
+
+    Args:
+        status: the state.
+        now: nanoseconds since the epoch.
+    """
+    if status.state == "created":
+        return "Created"
+    if status.state == "exited":
+        record = status.record
+        code = "?" if record is None else str(record.code)
+        if record is None or record.finished is None:
+            return f"Exited ({code})"
+        return f"Exited ({code}) {output.ago(record.finished, now)}"
+    since = "" if status.started is None else f" {_since(status.started, now)}"
+    return f"Up{since} (Paused)" if status.state == "paused" else f"Up{since}"
+
+
+def _since(moment: int, now: int) -> str:
+    return output.human_duration(max(0, now - moment) / output.SECOND)
+
+
+def volume_name(container: Container, target: str) -> str:
+    """Return the name that an anonymous volume is listed by."""
+    return f"{container.id[:SHORT_ID]}{target.replace('/', '-')}"
+
+
+def volume_targets(container: Container) -> list[str]:
+    """Return where a container's anonymous volumes are mounted: its own and its image's."""
+    mounted = {mount.target for mount in container.options.mounts}
+    own = [mount.target for mount in container.options.mounts if mount.type == "volume"]
+    return own + [path for path in sorted(container.config.volumes or ()) if path not in mounted]
+
+
+def _mount_names(container: Container) -> list[str]:
+    names = [volume_name(container, target) for target in volume_targets(container)]
+    return names + [mount.source for mount in container.options.mounts if mount.type == "bind"]
+
+
+def _labels(container: Container) -> dict[str, str]:
+    return {**(container.config.labels or {}), **container.options.labels}
+
+
+def _row(view: View, now: int, full: bool) -> dict[str, Any]:
+    container = view.container
+    command = " ".join(container.command)
+    mounts = _mount_names(container)
+    if not full:
+        command = output.ellipsis(command, _COMMAND_WIDTH)
+        mounts = [output.ellipsis(name, _MOUNT_WIDTH) for name in mounts]
+    labels = _labels(container)
+    return {
+        "ID": container.id if full else container.id[:SHORT_ID],
+        "Image": container.options.image,
+        "Command": quoted(command),
+        "CreatedAt": output.local_time(container.created),
+        "RunningFor": output.ago(container.created, now),
+        "Ports": "",
+        "State": view.status.state,
+        "Status": status_words(view.status, now),
+        "Names": container.name,
+        "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+        "Label": lambda name: labels.get(name, ""),
+        "Mounts": ",".join(mounts),
+        "Networks": container.options.network,
+        "LocalVolumes": str(len(volume_targets(container))),
+    }
+
+
+# --- filters -------------------------------------------------------------------------------------
+
+
+def _pattern(values: Iterable[str]) -> Callable[[str], bool]:
+    import re
+
+    try:
+        patterns = [re.compile(value) for value in values]
+    except re.error as err:
+        raise InvalidInput(f"invalid filter: bad regular expression: {err}") from err
+    return lambda text: any(pattern.search(text) for pattern in patterns)
+
+
+def _by_id(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    match = _pattern(values)
+    return lambda view: match(view.container.id)
+
+
+def _by_name(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    match = _pattern(values)
+    # scripts write ^/name$, from the time when names began with a slash
+    return lambda view: match(view.container.name) or match(f"/{view.container.name}")
+
+
+def _by_label(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    wanted = [value.partition("=") for value in values]
+
+    def has_all(view: View) -> bool:
+        labels = _labels(view.container)
+        return all(
+            name in labels and (not equals or labels[name] == value)
+            for name, equals, value in wanted
+        )
+
+    return has_all
+
+
+def _by_status(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    for value in values:
+        if value not in _STATES:
+            raise InvalidInput(f"Invalid filter 'status={value}'", f"one of {', '.join(_STATES)}")
+    return lambda view: view.status.state in values
+
+
+def _by_exited(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    try:
+        codes = {integer(value) for value in values}
+    except InvalidInput as err:
+        raise InvalidInput(f"Invalid filter 'exited={values[-1]}': not a number") from err
+
+    def matches(view: View) -> bool:
+        record = view.status.record
+        return view.status.state == "exited" and record is not None and record.code in codes
+
+    return matches
+
+
+def _by_ancestor(
+    values: list[str],
+    views: Sequence[View],  # noqa: ARG001
+) -> Callable[[View], bool]:
+    wanted = {_tagged(value) for value in values}
+
+    def matches(view: View) -> bool:
+        container = view.container
+        if _tagged(container.options.image) in wanted:
+            return True
+        digest = container.image_id.partition(":")[2]
+        return any(
+            container.image_id == value or (len(value) >= 2 and digest.startswith(value))
+            for value in values
+        )
+
+    return matches
+
+
+def _tagged(name: str) -> str:
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _created(values: list[str], views: Sequence[View]) -> int:
+    name = values[-1]
+    named = [view for view in views if view.container.name == name]
+    found = named or [view for view in views if view.container.id.startswith(name)]
+    if len(found) != 1:
+        raise InvalidInput(f"no such container {name}")
+    return found[0].container.created
+
+
+def _by_before(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:
+    moment = _created(values, views)
+    return lambda view: view.container.created < moment
+
+
+def _by_since(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:
+    moment = _created(values, views)
+    return lambda view: view.container.created > moment
+
+
+def _by_network(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    return lambda view: view.container.options.network in values
+
+
+def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+    def matches(view: View) -> bool:
+        container = view.container
+        targets = [mount.target for mount in container.options.mounts]
+        names = [*targets, *volume_targets(container), *_mount_names(container)]
+        return any(value in names for value in values)
+
+    return matches
+
+
+_FILTERS = {
+    "ancestor": _by_ancestor,
+    "before": _by_before,
+    "exited": _by_exited,
+    "id": _by_id,
+    "label": _by_label,
+    "name": _by_name,
+    "network": _by_network,
+    "since": _by_since,
+    "status": _by_status,
+    "volume": _by_volume,
+}
+
+
+def filtered(views: Sequence[View], filters: Sequence[tuple[str, str]]) -> list[View]:
+    """Return the views that pass: one value of each named filter (of labels, all).
+
+    Raises:
+        InvalidInput: an unknown filter or a bad value.
+    """
+    grouped: dict[str, list[str]] = {}
+    for name, value in filters:
+        if name not in _FILTERS:
+            raise InvalidInput(f"Invalid filter '{name}'", f"there are {', '.join(_FILTERS)}")
+        grouped.setdefault(name, []).append(value)
+    tests = [_FILTERS[name](values, views) for name, values in grouped.items()]
+    return [view for view in views if all(test(view) for test in tests)]
+
+
+def _selected(app: App, values: Values) -> list[View]:
+    filters: list[tuple[str, str]] = values["filter"]
+    last = 1 if values["latest"] else values["last"]
+    every = values["all"] or last > 0 or any(name == "status" for name, _ in filters)
+    # filters that name a container must find it though it does not run
+    views = app.engine.containers.list(all=every or bool(filters))
+    chosen = filtered(views, filters)
+    if not every:
+        chosen = [view for view in chosen if view.status.state in ("running", "paused")]
+    return chosen[:last] if last > 0 else chosen
+
+
+def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+    now = time.time_ns()
+    rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values)]
+    output.write(LISTING.render(rows, values["format"], values["quiet"]))
+    return 0
+
+
+PS = Verb(
+    "ps",
+    "[OPTIONS]",
+    "List containers",
+    _ps,
+    flags=(
+        switch("all", "show all containers, not just the running ones", short="a"),
+        Flag(
+            "filter",
+            "show only what matches, as name=web or status=exited",
+            short="f",
+            kind="list",
+            metavar="name=value",
+            convert=filter_,
+        ),
+        Flag(
+            "format",
+            "format the output: 'json', a Go template, or 'table' and a template",
+            metavar="format",
+        ),
+        Flag(
+            "last",
+            "show the n last created containers, in any state",
+            short="n",
+            metavar="n",
+            convert=integer,
+            default=-1,
+        ),
+        switch("latest", "show the latest created container, in any state", short="l"),
+        switch("no-trunc", "do not truncate"),
+        switch("quiet", "print only ids", short="q"),
+    ),
+    most=0,
+    examples=(
+        ("pycontain ps -a", "all containers"),
+        ("pycontain ps -aq -f status=exited", "ids of those that have ended"),
+        ("pycontain ps --format 'table {{.Names}}\\t{{.Status}}'", "two columns"),
+    ),
+)
