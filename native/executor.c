@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 int message_send(int socket, const struct message *message, int fd)
 {
@@ -63,6 +64,28 @@ ssize_t message_receive(int socket, struct message *message, int *fd)
             memcpy(fd, CMSG_DATA(item), sizeof(*fd));
     }
     return got;
+}
+
+uint64_t trace_start(const struct executor *e)
+{
+    struct timespec now;
+
+    if (e->trace < 0)
+        return 0;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void trace_end(const struct executor *e, uint32_t step, uint64_t start)
+{
+    struct duration entry = {.step = step};
+
+    if (e->trace < 0)
+        return;
+    entry.nanoseconds = trace_start(e) - start;
+    /* A full pipe loses entries, never the container. */
+    if (write(e->trace, &entry, sizeof(entry)) < 0)
+        return;
 }
 
 static char **vector(const struct step *step, int index)
@@ -225,10 +248,14 @@ static uint32_t host_steps(struct executor *e, uint32_t index)
 
         if (side == SIDE_CONTAINER)
             break;
+        uint64_t start = trace_start(e);
+
         if (side == SIDE_HOST && host_step(e, index) < 0) {
             failed(e, index, errno);
             return NO_STEP;
         }
+        if (side == SIDE_HOST)
+            trace_end(e, index, start);
     }
     return index;
 }

@@ -26,6 +26,7 @@ struct executor {
     int stdio[3];       /* what becomes the clone's 0, 1, 2 (not used with a console) */
     pid_t pid;
     int pidfd;
+    int trace;          /* pipe for durations, -1 when nobody wants to know */
     int console;        /* the terminal's other end, -1 without one */
     int peer;           /* socket to the clone */
     char **argv, **envp;
@@ -48,6 +49,15 @@ struct message {
     uint32_t kind;
     struct failure failure;  /* step alone for TURN */
 };
+/* What goes through the trace pipe for each step that is done. */
+struct duration {
+    uint32_t step;
+    uint32_t zero;
+    uint64_t nanoseconds;
+};
+uint64_t trace_start(const struct executor *executor);
+void trace_end(const struct executor *executor, uint32_t step, uint64_t start);
+
 int message_send(int socket, const struct message *message, int fd);
 ssize_t message_receive(int socket, struct message *message, int *fd);
 

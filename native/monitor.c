@@ -424,6 +424,9 @@ static int take_setting(const struct step *step)
     case OP_TIMEOUT:
         m.deadline = now_ms() + arg_number(step, 0);
         return 0;
+    case OP_TRACE:
+        m.executor.trace = arg_fd(step, 0);
+        return 0;
     case OP_HOLD:
         m.hold = arg_fd(step, 0);
         return 0;
@@ -474,7 +477,7 @@ static int open_signals(void)
 static int set_up(void)
 {
     m.null = m.signals = m.listener = m.input = m.slave = m.hold = m.cgroup = -1;
-    m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
+    m.executor.trace = m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
     m.streams[0] = (struct stream){.fd = -1, .kind = FRAME_STDOUT, .name = "stdout"};
     m.streams[1] = (struct stream){.fd = -1, .kind = FRAME_STDERR, .name = "stderr"};
     for (int i = 0; i < CLIENTS; i++)
@@ -704,6 +707,8 @@ int main(void)
         report_failure(&m.executor.failure);
         return 1;
     }
+    if (m.executor.trace >= 0)
+        close(m.executor.trace);
     keep_our_ends();
     /* Whoever started us may be dead by now; until here its lock said that a start is under way. */
     if (m.hold >= 0)

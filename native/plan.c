@@ -15,6 +15,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_TIMEOUT] = {"timeout", SIDE_SETTING, "n"},
     [OP_CLEANUP] = {"cleanup", SIDE_SETTING, "ll"},
     [OP_CGROUP] = {"cgroup", SIDE_SETTING, "f"},
+    [OP_TRACE] = {"trace", SIDE_SETTING, "f"},
     [OP_HOLD] = {"hold", SIDE_SETTING, "f"},
     [OP_DEVICES] = {"devices", SIDE_HOST, "fb"},
     [OP_JOIN_PID] = {"join_pid", SIDE_HOST, "f"},

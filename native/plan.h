@@ -35,6 +35,7 @@ enum op {
     OP_TIMEOUT,   /* milliseconds */
     OP_CLEANUP,   /* argv, env */
     OP_CGROUP,    /* cgroup folder: clone into it, read its counters, kill it */
+    OP_TRACE,     /* pipe for the duration of each step */
     OP_HOLD,      /* a descriptor (a lock) to close once the run record is written */
     /* the host's side */
     OP_DEVICES,   /* cgroup folder, BPF program */
@@ -47,11 +48,12 @@ enum op {
     /* the container's side */
     OP_JOIN,      /* pidfd or namespace file, CLONE_NEW… flags */
     OP_UNSHARE,   /* CLONE_NEW… flags: namespaces that show where the clone is by then */
-    OP_SESSION,   /* setsid */
+    OP_SESSION,   /* setsid, and a session keyring of its own */
     OP_PROPAGATION, /* MS_… flags for the old root */
     OP_ROOT,      /* detached mount, propagation */
     OP_MOUNT,     /* type, source, target, MOUNT_ATTR_…, options */
-    OP_BIND,      /* detached mount, target, set, clear, propagation, recursive */
+    OP_BIND,      /* detached mount, target, set, clear, propagation, what holds for the
+                       mounts below it too: 1 set and clear, 2 propagation */
     OP_READONLY,  /* paths, missing ones are passed over */
     OP_MASK,      /* paths, missing ones are passed over */
     OP_DIRECTORY, /* path, mode */

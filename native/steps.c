@@ -13,6 +13,7 @@
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <net/if.h>
 #include <poll.h>
@@ -121,13 +122,15 @@ static int change(int mount, uint64_t set, uint64_t clear, uint64_t propagation,
 
 /* A new file system, not attached anywhere. */
 static int new_mount(const char *type, const char *source, uint64_t attributes,
-                     const struct step *step, int options)
+                     const struct step *step, int options, const char *mode)
 {
     int fs = sys_fsopen(type, FSOPEN_CLOEXEC), mount, saved;
 
     if (fs < 0)
         return -1;
     if (source && *source && sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) < 0)
+        goto bad;
+    if (mode && sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0)
         goto bad;
     for (const char *at = NULL; step && (at = list_next(step, options, at));) {
         char key[64];
@@ -158,6 +161,16 @@ bad:
     return -1;
 }
 
+static int step_session(void)
+{
+    if (setsid() < 0)
+        return -1;
+    /* Or it would keep the caller's, with the caller's keys in it (session-keyring(7)). */
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+        return -1;
+    return 0;
+}
+
 static int step_root(struct clone *c, const struct step *step)
 {
     c->root = arg_fd(step, 0);
@@ -168,15 +181,23 @@ static int step_root(struct clone *c, const struct step *step)
 
 static int step_mount(struct clone *c, const struct step *step)
 {
-    int mount = new_mount(arg_text(step, 0), arg_text(step, 1), arg_number(step, 3), step, 4);
-    int target;
+    char mode[8], *inherited = NULL;
+    struct stat info;
+    int mount, target = in_root(c, arg_text(step, 2), O_PATH);
 
-    if (mount < 0)
-        return -1;
-    target = make_path(c, arg_text(step, 2), 1, 0755);
+    if (target >= 0 && !strcmp(arg_text(step, 0), "tmpfs") && fstat(target, &info) == 0) {
+        /* A tmpfs over a folder of the image has that folder's mode; options given come later
+         * and win. */
+        snprintf(mode, sizeof(mode), "%o", info.st_mode & 07777);
+        inherited = mode;
+    } else if (target < 0) {
+        target = make_path(c, arg_text(step, 2), 1, 0755);
+    }
     if (target < 0)
         return -1;
-    return attach(mount, target);
+    mount = new_mount(arg_text(step, 0), arg_text(step, 1), arg_number(step, 3), step, 4,
+                      inherited);
+    return mount < 0 ? -1 : attach(mount, target);
 }
 
 static int step_bind(struct clone *c, const struct step *step)
@@ -186,8 +207,8 @@ static int step_bind(struct clone *c, const struct step *step)
 
     if (fstat(mount, &info) < 0)
         return -1;
-    if (change(mount, arg_number(step, 2), arg_number(step, 3), arg_number(step, 4),
-               (int)arg_number(step, 5)) < 0)
+    if (change(mount, arg_number(step, 2), arg_number(step, 3), 0, arg_number(step, 5) & 1) < 0 ||
+        change(mount, 0, 0, arg_number(step, 4), arg_number(step, 5) & 2) < 0)
         return -1;
     target = make_path(c, arg_text(step, 1), S_ISDIR(info.st_mode), 0755);
     if (target < 0)
@@ -232,7 +253,7 @@ static int mask_path(struct clone *c, const char *path)
         c->blank = cover = new_mount("tmpfs", "tmpfs",
                                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
                                          MOUNT_ATTR_NOEXEC,
-                                     NULL, 0);
+                                     NULL, 0, NULL);
     } else {
         cover = sys_open_tree(c->blank, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     }
@@ -424,7 +445,7 @@ static int step_sysctl(struct clone *c, const struct step *step)
 
     if (c->proc < 0)
         c->proc = new_mount("proc", "proc", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                                MOUNT_ATTR_NOEXEC, NULL, 0);
+                                                MOUNT_ATTR_NOEXEC, NULL, 0, NULL);
     if (c->proc < 0)
         return -1;
     folder = openat(c->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -581,7 +602,7 @@ static int container_step(struct clone *c, const struct step *step)
     case OP_UNSHARE:
         return unshare((int)arg_number(step, 0));
     case OP_SESSION:
-        return setsid() < 0 ? -1 : 0;
+        return step_session();
     case OP_PROPAGATION:
         return mount(NULL, "/", NULL, arg_number(step, 0), NULL);
     case OP_ROOT:
@@ -680,8 +701,11 @@ void container_side(const struct executor *e, uint32_t first)
                 i++;
             continue;
         }
+        uint64_t start = trace_start(e);
+
         if (container_step(&c, step) < 0)
             fail(&c, i);
+        trace_end(e, i, start);
     }
     _exit(1);
 }

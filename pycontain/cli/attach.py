@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from pycontain.cli.flags import Flag, Refused, Values, Verb, switch
-from pycontain.cli.terminal import STDIN, Relay, parse_detach_keys
+from pycontain.cli.terminal import STDIN, Relay
+from pycontain.model import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ DETACH_KEYS = Flag(
     "detach-keys",
     "key sequence that detaches, as 'ctrl-p,ctrl-q'",
     metavar="keys",
-    convert=parse_detach_keys,
+    convert=parse.parse_detach_keys,
 )
 SIG_PROXY = switch("sig-proxy", "forward signals to the process (without a terminal)", default=True)
 
@@ -27,7 +28,7 @@ SIG_PROXY = switch("sig-proxy", "forward signals to the process (without a termi
 def detach_keys(values: Values) -> bytes:
     """Return the sequence that the user asked for, or docker's."""
     keys: bytes | None = values["detach-keys"]
-    return parse_detach_keys(None) if keys is None else keys
+    return parse.DETACH_KEYS if keys is None else keys
 
 
 def check_terminal(interactive: bool, tty: bool) -> None:

@@ -29,7 +29,8 @@ _DOCKERS_WORDS = (
     ("no such container", "No such container"),
     ("no such object", "No such object"),
     ("no such image", "No such image"),
-    ("conflict. the container name", "Conflict. The container name"),
+    ("the container name", "Conflict. The container name"),
+    ("you cannot attach", "You cannot attach"),
 )
 
 

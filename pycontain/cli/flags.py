@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     Kind = Literal["bool", "value", "list"]
 
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-
 
 class Refused(InvalidInput):
     """The command line cannot be carried out from here.
@@ -265,7 +262,9 @@ class _Parser:
             if flag.convert is not None:
                 value = flag.convert(text)
         except InvalidInput as err:
-            message = f'invalid argument "{text}" for "{flag}" flag: {err.message}'
+            message = err.message
+            if not message.startswith("--"):  # most name the flag and the word themselves
+                message = f'invalid argument "{text}" for "{flag}" flag: {message}'
             raise UsageError(message, err.hint) from err
         self.values.store(flag, value)
 
@@ -303,12 +302,13 @@ def closest(word: str, words: Sequence[str]) -> str | None:
 
 
 def boolean(text: str) -> bool:
-    """Return the truth that `text` says, in the words that Go's strconv.ParseBool knows."""
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise InvalidInput("invalid syntax: not a truth value")
+    """Return the truth that `text` says."""
+    from pycontain.model.parse import parse_boolean
+
+    answer = parse_boolean(text)
+    if answer is None:
+        raise InvalidInput("invalid syntax: not a truth value")
+    return answer
 
 
 def integer(text: str) -> int:

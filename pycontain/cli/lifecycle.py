@@ -6,47 +6,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
-from pycontain.errors import InvalidInput
+from pycontain.model.parse import parse_signal
 
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
 
 _SEVERAL = "[OPTIONS] CONTAINER [CONTAINER...]"
-
-
-def signal_number(text: str) -> int:
-    """Return the signal that `text` names: ``KILL``, ``sigterm``, ``RTMIN+3`` or ``9``.
-
-    Source: signal(7). 1 to 64 are signals.
-
-    Raises:
-        InvalidInput: no such signal.
-    """
-    import signal
-
-    if text.isascii() and text.isdigit():
-        number = int(text)
-    else:
-        name = text.upper()
-        number = _named(name if name.startswith("SIG") else f"SIG{name}")
-    if not 1 <= number <= signal.SIGRTMAX:
-        raise InvalidInput(f"Invalid signal: {text}", "a name as TERM or SIGTERM, or a number")
-    return number
-
-
-def _named(name: str) -> int:
-    import signal
-
-    for base, sign in (("SIGRTMIN+", 1), ("SIGRTMAX-", -1)):
-        offset = name[len(base) :]
-        if name.startswith(base) and offset.isascii() and offset.isdigit():
-            number = getattr(signal, base[:-1]) + sign * int(offset)
-            return number if signal.SIGRTMIN <= number <= signal.SIGRTMAX else 0
-    try:
-        return signal.Signals[name]
-    except KeyError:
-        return 0
 
 
 _TIME = Flag(
@@ -61,7 +27,7 @@ _SIGNAL = Flag("signal", "signal to send", short="s", metavar="signal")
 
 def _signal(values: Values) -> int | None:
     # converted here: docker's exit code for a bad signal is the engine's, not that of a bad flag
-    return None if values["signal"] is None else signal_number(values["signal"])
+    return None if values["signal"] is None else parse_signal(values["signal"])
 
 
 def _done(name: str) -> None:
@@ -89,7 +55,7 @@ def _restart(app: App, values: Values, arguments: list[str]) -> int:
 
 
 def _kill(app: App, values: Values, arguments: list[str]) -> int:
-    number = signal_number(values["signal"])
+    number = parse_signal(values["signal"])
 
     def act(name: str) -> None:
         app.engine.containers.kill(name, number)

@@ -79,15 +79,22 @@ class App:
         Returns:
             The exit code: 1 if any failed.
         """
-        code = 0
+        problems = 0
         for name in names:
             try:
                 act(name)
             except PycontainError as err:
-                sys.stdout.flush()
-                sys.stderr.write(message_of(err))
-                code = 1
-        return code
+                problems += self.report([err])
+        return min(problems, 1)
+
+    def report(self, problems: Sequence[PycontainError]) -> int:
+        """Write errors to standard error, behind what was written so far; return the exit code."""
+        if not problems:
+            return 0
+        sys.stdout.flush()
+        for error in problems:
+            sys.stderr.write(message_of(error))
+        return 1
 
 
 def _make_engine(root: str | None, state: str | None) -> Engine:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
-    from pycontain.engine import View
+    from pycontain.engine.containers import View
+    from pycontain.errors import PycontainError
     from pycontain.model.container import Container
     from pycontain.model.status import Status
 
@@ -70,20 +71,23 @@ def _since(moment: int, now: int) -> str:
     return output.human_duration(max(0, now - moment) / output.SECOND)
 
 
-def volume_name(container: Container, target: str) -> str:
-    """Return the name that an anonymous volume is listed by."""
-    return f"{container.id[:SHORT_ID]}{target.replace('/', '-')}"
-
-
 def volume_targets(container: Container) -> list[str]:
-    """Return where a container's anonymous volumes are mounted: its own and its image's."""
-    mounted = {mount.target for mount in container.options.mounts}
-    own = [mount.target for mount in container.options.mounts if mount.type == "volume"]
-    return own + [path for path in sorted(container.config.volumes or ()) if path not in mounted]
+    """Return where a container's anonymous volumes are mounted, its own and its image's, sorted.
+
+    The engine keeps them in folders that are numbered in this order.
+    """
+    own = {mount.target for mount in container.options.mounts if mount.type == "volume"}
+    others = {mount.target for mount in container.options.mounts} - own
+    return sorted((own | set(container.config.volumes or ())) - others)
+
+
+def volume_name(container: Container, number: int) -> str:
+    """Return the name that an anonymous volume is listed by."""
+    return f"{container.id}-{number}"
 
 
 def _mount_names(container: Container) -> list[str]:
-    names = [volume_name(container, target) for target in volume_targets(container)]
+    names = [volume_name(container, at) for at in range(len(volume_targets(container)))]
     return names + [mount.source for mount in container.options.mounts if mount.type == "bind"]
 
 
@@ -259,12 +263,12 @@ def filtered(views: Sequence[View], filters: Sequence[tuple[str, str]]) -> list[
     return [view for view in views if all(test(view) for test in tests)]
 
 
-def _selected(app: App, values: Values) -> list[View]:
+def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[View]:
     filters: list[tuple[str, str]] = values["filter"]
     last = 1 if values["latest"] else values["last"]
     every = values["all"] or last > 0 or any(name == "status" for name, _ in filters)
     # filters that name a container must find it though it does not run
-    views = app.engine.containers.list(all=every or bool(filters))
+    views = app.engine.containers.list(all=every or bool(filters), problems=problems)
     chosen = filtered(views, filters)
     if not every:
         chosen = [view for view in chosen if view.status.state in ("running", "paused")]
@@ -273,9 +277,11 @@ def _selected(app: App, values: Values) -> list[View]:
 
 def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
     now = time.time_ns()
-    rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values)]
+    problems: list[PycontainError] = []
+    rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values, problems)]
     output.write(LISTING.render(rows, values["format"], values["quiet"]))
-    return 0
+    # a damaged container hides no other
+    return app.report(problems)
 
 
 PS = Verb(

@@ -21,8 +21,6 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pycontain.errors import InvalidInput
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
@@ -50,8 +48,8 @@ if TYPE_CHECKING:
         def write_stdin(self, data: bytes) -> int:
             """Pass input on; return how much was taken, 0 when full."""
 
-        def close_stdin(self) -> None:
-            """Pass the end of input on."""
+        def close_stdin(self) -> bool:
+            """Pass the end of input on; False when there is no room for it yet."""
 
         def resize(self, rows: int, cols: int) -> None:
             """Set the terminal's size."""
@@ -65,9 +63,6 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Detach."""
 
-
-DETACH_KEYS = "ctrl-p,ctrl-q"
-"""docker's default."""
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -101,35 +96,6 @@ _OWN = frozenset(
 
 # What ends a client whose terminal is in raw mode: the terminal is restored first.
 _ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-
-_CONTROL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
-
-
-def parse_detach_keys(text: str | None) -> bytes:
-    r"""Return the bytes of a sequence such as ``ctrl-p,ctrl-q`` or ``a,ctrl-]``.
-
-    Args:
-        text: keys with commas between them: a character, or ``ctrl-`` and a letter or one of
-            ``@[\]^_``; empty or None is docker's default.
-
-    Raises:
-        InvalidInput: another key.
-    """
-    return bytes(_key(key) for key in (text or DETACH_KEYS).split(","))
-
-
-def _key(key: str) -> int:
-    if len(key) == 1 and key.isascii():
-        return ord(key)
-    name = key[5:].lower() if key.startswith("ctrl-") else ""
-    if len(name) == 1 and "a" <= name <= "z":
-        return ord(name) - ord("a") + 1
-    if name in _CONTROL:
-        return _CONTROL[name]
-    raise InvalidInput(
-        f"invalid detach keys: unknown key '{key}'",
-        "a key is one character, or ctrl- and a letter or one of @[\\]^_, as in ctrl-p,ctrl-q",
-    )
 
 
 class DetachFilter:
@@ -387,7 +353,7 @@ class Relay:
         poll = select.poll()
         poll.register(signals.fileno(), select.POLLIN)
         events = 0 if self._output else select.POLLIN
-        if self._typed:
+        if self._typed or self._eof:
             events |= select.POLLOUT
         if events:
             poll.register(self.attachment.fileno(), events)
@@ -473,8 +439,7 @@ class Relay:
             if self._typed and not self._ended:
                 self._typed = self._typed[self.attachment.write_stdin(self._typed) :]
             if self._eof and not self._typed and not self._ended:
-                self._eof = False
-                self.attachment.close_stdin()
+                self._eof = not self.attachment.close_stdin()
         except ConnectionError:
             # the other side has ended; its last frames are still to be read
             self._reading = self._eof = False

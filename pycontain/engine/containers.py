@@ -13,6 +13,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from pycontain import trace
 from pycontain.engine import hostfiles, names, records
 from pycontain.errors import (
     CommandNotFound,
@@ -80,7 +81,8 @@ class Containers:
         """
         if options.name is not None:
             parse.validate_name(options.name)
-        image = self._images.ensure(options.image, progress)
+        with trace.Span(f"find image {options.image}"):
+            image = self._images.ensure(options.image, progress)
         identity = os.urandom(32).hex()
         word = options.stop_signal or image.config.stop_signal or "SIGTERM"
         timeout = options.stop_timeout
@@ -229,7 +231,9 @@ class Containers:
             return records.status(paths)
 
     def list(
-        self, all: bool = False, problems: list[PycontainError] | None = None  # noqa: A002
+        self,
+        all: bool = False,
+        problems: list[PycontainError] | None = None,  # noqa: A002
     ) -> list[View]:
         """Return containers, newest first.
 
@@ -291,7 +295,8 @@ class Containers:
             CommandNotFound, NotExecutable: the command cannot be started.
             PycontainError: as for ``create`` and ``start``.
         """
-        container = self.create(options, progress=progress)
+        with trace.Span("create the container"):
+            container = self.create(options, progress=progress)
         try:
             attachment = self.start(
                 container.id, attach=attach, stdin=options.interactive, size=size
@@ -597,8 +602,9 @@ class Containers:
             status = self._settle(paths)
             if status.state != "exited" or not container.options.remove:
                 return False
-            self._end(paths)
-            self._erase(identity)
+            with trace.Span("remove the container"):
+                self._end(paths)
+                self._erase(identity)
             return True
         finally:
             _drop_lock(lock)
@@ -695,7 +701,9 @@ def hostname(container: Container) -> str:
 
 
 def _not_started(run: str, err: PycontainError) -> ExitRecord:
-    code = 127 if isinstance(err, CommandNotFound) else 126 if isinstance(err, NotExecutable) else 128
+    code = (
+        127 if isinstance(err, CommandNotFound) else 126 if isinstance(err, NotExecutable) else 128
+    )
     return ExitRecord(run=run, code=code, reason=records.NOT_STARTED, error=err.message)
 
 

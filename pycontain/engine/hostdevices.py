@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
     from pycontain.model import oci
 
-_OURS = ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx", "/dev/.udev")
+_OURS = (
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/dev/fd",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/.udev",
+)
 _STANDARD = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 

@@ -86,8 +86,12 @@ def resolv_conf(
             servers = [words[1] for words in lines if words[0] == "nameserver" and len(words) > 1]
             real = [server for server in servers if not _is_loopback(server)]
         servers = real
-    domains = list(search) or [word for words in lines if words[0] == "search" for word in words[1:]]
-    options = list(option) or [word for words in lines if words[0] == "options" for word in words[1:]]
+    domains = list(search) or [
+        word for words in lines if words[0] == "search" for word in words[1:]
+    ]
+    options = list(option) or [
+        word for words in lines if words[0] == "options" for word in words[1:]
+    ]
     text = "".join(f"nameserver {server}\n" for server in dns or servers)
     if domains and domains != ["."]:
         text += f"search {' '.join(domains)}\n"

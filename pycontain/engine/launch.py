@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pycontain import trace
 from pycontain.engine import hostdevices, volumes
 from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
 from pycontain.kernel import cgroup, devices, mount, process
@@ -112,11 +113,14 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
     own: list[int] = []
     files.make_folder(paths.state_folder)
     try:
-        groups = None if order.rootless else _make_cgroup(container.id)
+        with trace.Span("make the cgroup"):
+            groups = None if order.rootless else _make_cgroup(container.id)
         own += groups or ()
-        root = _root(order, nodev=groups is None)
+        with trace.Span("mount the root file system"):
+            root = _root(order, nodev=groups is None)
         own.append(root)
-        steps = _settings(order) + prepare(order, root, cgroup_made=groups is not None)
+        with trace.Span("build configuration and plan"):
+            steps = _settings(order) + prepare(order, root, cgroup_made=groups is not None)
         given = {plan.ROOT: root, LOCK: order.lock}
         for handle, folder in ((FOLDER, paths.folder), (STATE, paths.state_folder)):
             given[handle] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

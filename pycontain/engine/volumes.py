@@ -98,9 +98,7 @@ def _copy_entry(source: int, copy: int, name: str, info: os.stat_result) -> None
     os.chown(name, info.st_uid, info.st_gid, dir_fd=copy, follow_symlinks=False)
     if not stat.S_ISLNK(info.st_mode):
         os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=copy)
-    os.utime(
-        name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=copy, follow_symlinks=False
-    )
+    os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=copy, follow_symlinks=False)
 
 
 def _copy_file(source: int, copy: int, name: str) -> None:

@@ -100,7 +100,9 @@ def _make(state: str, open_program: Callable[[str], int]) -> int:
         data = ours.recv(4)
         number = struct.unpack("=i", data)[0] if len(data) == 4 else 0
         if number or len(data) != 4:
-            hint = "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
+            hint = (
+                "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
+            )
             raise kernel_error("make user namespace", f"user {uid}", number, hint)
         _map("newuidmap", pid, uid, uids)
         _map("newgidmap", pid, gid, gids)

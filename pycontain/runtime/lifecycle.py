@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 from pycontain.errors import (
@@ -17,6 +18,7 @@ from pycontain.errors import (
     PycontainError,
     kernel_error,
 )
+from pycontain import trace
 from pycontain.kernel import mount, process
 from pycontain.runtime import steps as wire
 from pycontain.runtime.attachment import Attachment, StartFailure
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 OWNER = Handle("given", "owner")
+TRACE = Handle("given", "trace")
 NATIVE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_native")
 
 _HINTS = {
@@ -34,6 +37,7 @@ _HINTS = {
     " is missing",
     ("oom_score", errno.EACCES): "lowering it needs CAP_SYS_RESOURCE",
     ("devices", errno.EPERM): "loading BPF programs needs CAP_BPF or CAP_SYS_ADMIN",
+    ("session", errno.EDQUOT): "the user has too many keys: see sysctl kernel.keys.maxkeys",
     ("bind", errno.ENOTDIR): "are you mounting a folder onto a file, or a file onto a folder?",
 }
 
@@ -116,40 +120,79 @@ def start(
         KernelError: another step.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    own: list[int] = []
+    durations = Durations() if trace.enabled() else None
+    if durations:
+        plan = [Step("trace", TRACE), *plan]
+        given = {**given, TRACE: durations.writer}
     try:
-        wanted = wire.handles(plan)
-        fds = [_open(handle, given, theirs.fileno(), own) for handle in wanted]
-        own.append(_plan_file(wire.encode(plan, wanted.index, len(fds))))
-        plan_fd = own[-1]
-        own.append(open_native("monitor"))
-        if opened:
-            opened()
-        _, pidfd = process.spawn(own[-1], [title], [plan_fd, *fds], cgroup)
+        with trace.Span("start the monitor"):
+            pidfd = _spawn(plan, {**given, OWNER: theirs.fileno()}, title, cgroup, opened)
+        theirs.close()
+        monitor = Monitor(pidfd, ours)
+        try:
+            with trace.Span("carry the plan out"):
+                monitor.pid = monitor.attachment.wait_ready()
+        except BaseException:
+            monitor.close()
+            raise
+    except StartFailure as failure:
+        ours.close()
+        raise _explain(plan, failure) from None
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
-        for fd in own:
-            os.close(fd)
-    monitor = Monitor(pidfd, ours)
-    try:
-        monitor.pid = monitor.attachment.wait_ready()
-    except StartFailure as failure:
-        monitor.attachment.close()
-        monitor.close()
-        raise _explain(plan, failure) from None
-    except BaseException:
-        monitor.attachment.close()
-        monitor.close()
-        raise
+        if durations:
+            durations.report(plan)
     return monitor
 
 
-def _open(handle: Handle, given: Mapping[Handle, int], owner: int, own: list[int]) -> int:
-    if handle == OWNER:
-        return owner
+class Durations:
+    """The pipe through which the executor says how long each step took."""
+
+    _ENTRY = struct.Struct("=IIQ")
+
+    def __init__(self) -> None:
+        self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def report(self, plan: Sequence[Step]) -> None:
+        """Give what came to the trace, and close the pipe."""
+        try:
+            data = os.read(self._reader, 1 << 16)
+        except BlockingIOError:
+            data = b""
+        os.close(self._reader)
+        os.close(self.writer)
+        for step, _, nanoseconds in self._ENTRY.iter_unpack(data):
+            trace.report(f"  {plan[step].text}", nanoseconds / 1e9)
+
+
+def _spawn(
+    plan: Sequence[Step],
+    given: Mapping[Handle, int],
+    title: str,
+    cgroup: int,
+    opened: Callable[[], None] | None,
+) -> int:
+    """Open what the plan names and start a monitor with it; return its pidfd."""
+    own: list[int] = []
+    try:
+        wanted = wire.handles(plan)
+        fds = [_open(handle, given, own) for handle in wanted]
+        plan_file = _plan_file(wire.encode(plan, wanted.index, len(fds)))
+        own.append(plan_file)
+        program = open_native("monitor")
+        own.append(program)
+        if opened:
+            opened()
+        return process.spawn(program, [title], [plan_file, *fds], cgroup)[1]
+    finally:
+        for fd in own:
+            os.close(fd)
+
+
+def _open(handle: Handle, given: Mapping[Handle, int], own: list[int]) -> int:
     if handle.kind == "given":
         return given[handle]
     own.append(_open_handle(handle))

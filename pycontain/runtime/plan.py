@@ -110,16 +110,16 @@ class MountWords:
         set, clear: ``ATTR_…`` bits.
         propagation: ``MS_PRIVATE`` …, 0 where not said.
         recursive: a bind brings along what is mounted below.
-        recursive_set: the bits hold for what is mounted below too.
+        reach: what holds for the mounts below too: 1 the bits, 2 the propagation.
         data: what is left, for the file system itself.
     """
 
-    __slots__ = ("clear", "data", "propagation", "recursive", "recursive_set", "set")
+    __slots__ = ("clear", "data", "propagation", "recursive", "reach", "set")
 
     def __init__(self, options: Iterable[str]) -> None:
         self.set = self.clear = self.propagation = 0
         self.recursive = False
-        self.recursive_set = False
+        self.reach = 0
         self.data: list[str] = []
         for option in options:
             if option in _ATTRIBUTES:
@@ -128,9 +128,10 @@ class MountWords:
                 self.clear = self.clear & ~on | off
             elif option in _PROPAGATION:
                 self.propagation = _PROPAGATION[option]
+                self.reach = self.reach & 1 | (2 if option.startswith("r") else 0)
             elif option == "rro":
                 self.set |= ATTR_RDONLY
-                self.recursive_set = True
+                self.reach |= 1
             elif option == "rbind":
                 self.recursive = True
             elif option != "bind":
@@ -201,7 +202,7 @@ def container(spec: oci.Spec, settings: Settings) -> list[Step]:
     if "cgroup" in new:
         flag = CLONE_FLAGS["cgroup"]
         steps.append(Step("unshare", flag, text="make the cgroup namespace"))
-    steps.append(Step("session", text="start a session"))
+    steps.append(Step("session", text="start a session with a keyring of its own"))
     steps += _root(spec, settings)
     steps += _identity(spec, new)
     steps += _privileges(process, settings)
@@ -221,7 +222,7 @@ def execution(process: oci.Process, join: Step, settings: Settings) -> list[Step
         Step("join", handle, flags & ~CLONE_FLAGS["pid"], text="join the container's namespaces")
     )
     steps.append(Step("enter", text="enter the container's root"))
-    steps.append(Step("session", text="start a session"))
+    steps.append(Step("session", text="start a session with a keyring of its own"))
     if process.get("terminal"):
         steps.append(Step("console", *settings.size, 0, text="open a terminal in the container"))
     steps += _privileges(process, settings)
@@ -304,7 +305,7 @@ def _mount(mount: oci.Mount) -> Step:
         recursive = words.recursive
         return Step(
             "bind", Handle("tree" if recursive else "branch", source), target,
-            words.set, words.clear, words.propagation or MS_PRIVATE, int(words.recursive_set),
+            words.set, words.clear, words.propagation or MS_PRIVATE, words.reach,
             text=f"bind {source} to {target}{said}",
         )  # fmt: skip
     if kind == "cgroup":
@@ -393,9 +394,7 @@ def _privileges(process: oci.Process, settings: Settings) -> list[Step]:
         Step("credentials", uid, gid, struct.pack(f"={len(groups)}I", *groups), *masks,
              text=f"become {uid}:{gid} with capabilities {_list(names)}")
     )  # fmt: skip
-    steps.append(
-        Step("parent_death", int(signal.SIGKILL), text="die with the monitor")
-    )
+    steps.append(Step("parent_death", int(signal.SIGKILL), text="die with the monitor"))
     umask = user.get("umask", 0o022)
     steps.append(Step("umask", umask, text=f"set umask {umask:04o}"))
     if confined:

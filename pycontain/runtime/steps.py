@@ -26,6 +26,7 @@ OPERATIONS = (
     ("timeout", "n"),
     ("cleanup", "ll"),
     ("cgroup", "f"),
+    ("trace", "f"),
     ("hold", "f"),
     ("devices", "fb"),
     ("join_pid", "f"),

@@ -1,0 +1,144 @@
+"""Times pycontain beside its peers in the same minute, interleaved, and prints medians and ratios.
+
+Usage, as root::
+
+    python tests/bench/run.py [ROUNDS]
+
+Peers that are not installed are left out and named. Nothing here passes or fails.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pycontain import Engine
+from tests import peers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMAND = os.environ.get("PYCONTAIN", "pycontain").split()
+
+
+def quiet(argv: list[str], env: dict[str, str] | None = None) -> Callable[[], object]:
+    """Return a call that runs a program whose output nobody wants and whose failure ends all."""
+
+    def call() -> None:
+        done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{argv}: exit {done.returncode}: {done.stderr.decode()}")
+
+    return call
+
+
+def compare(title: str, rounds: int, calls: dict[str, Callable[[], object]]) -> None:
+    """Run the calls in turn, `rounds` times after one warm-up, and print a table."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    first, *others = times
+    print(f"\n{title} ({rounds} rounds, interleaved)")
+    for name, values in times.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        line = f"  {name:<28}{middle * 1e3:8.1f} ms   ({low * 1e3:.1f} to {high * 1e3:.1f})"
+        if name in others:
+            ratio = statistics.median(ours / peer for ours, peer in zip(times[first], values, strict=True))
+            line += f"   {first} / this: {ratio:.2f}"
+        print(line, flush=True)
+
+
+def memory(pid: int) -> int:
+    """Proportional set size of a process, in KiB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
+def main(rounds: int) -> None:
+    """Run all comparisons."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ours = [*COMMAND, "--root", f"{folder}/root", "--state", f"{folder}/state"]
+        engine = Engine(f"{folder}/root", f"{folder}/state")
+        image = engine.images.ensure("busybox")
+        rootfs = Path(engine.layout.layer(image.diff_ids[0]))
+        archive = folder / "busybox.tar"
+        subprocess.run(["tar", "-C", str(rootfs), "-cf", str(archive), "."], check=True)
+        api(rounds, engine, folder, rootfs)
+        command_line(rounds, ours, folder, archive)
+        with_engine_monitor(engine)
+
+
+def api(rounds: int, engine: Engine, folder: Path, rootfs: Path) -> None:
+    """The Python API, process already running, beside crun on a prepared bundle."""
+    calls: dict[str, Callable[[], object]] = {
+        "pycontain (API)": lambda: engine.run("busybox", ["true"])
+    }
+    if peers.available("crun"):
+        bundle = peers.crun_bundle(folder, rootfs, ["true"])
+        calls["crun run (bundle)"] = quiet(peers.unified(f"crun run -b {bundle} bench"))
+    compare("run of true", rounds, calls)
+
+
+def command_line(rounds: int, ours: list[str], folder: Path, archive: Path) -> None:
+    """The command lines side by side."""
+    run = ["run", "--rm", "--network", "none", "busybox", "true"]
+    held = ["run", "-d", "--name", "bench", "--network", "none", "busybox", "sleep", "1000"]
+    calls = {"pycontain": quiet([*ours, *run])}
+    execs = {"pycontain": quiet([*ours, "exec", "bench", "true"])}
+    quiet([*ours, *held])()
+    podman = peers.podman_argv(folder / "podman")
+    env = peers.podman_environment(folder / "podman")
+    if peers.available("podman", "crun"):
+        prefix = "mount -t cgroup2 none /sys/fs/cgroup; exec "
+        words = " ".join([*podman, "run", "--rm", "--network", "none", "--pids-limit=-1", "busybox", "true"])
+        quiet([*podman, "import", str(archive), "busybox"], env)()
+        calls["podman (crun)"] = quiet(["unshare", "-m", "sh", "-c", prefix + words], env)
+    try:
+        if peers.available("dockerd", "docker"):
+            with peers.docker(folder / "docker") as docker:
+                docker("import", str(archive), "busybox:latest")
+                calls["docker"] = quiet([*docker.argv, *run])
+                quiet([*docker.argv, *held])()
+                execs["docker"] = quiet([*docker.argv, "exec", "bench", "true"])
+                compare("run --rm --network none busybox true", rounds, calls)
+                compare("exec true", rounds, execs)
+                docker("rm", "-f", "bench")
+        else:
+            print("docker is not installed: left out")
+            compare("run --rm --network none busybox true", rounds, calls)
+            compare("exec true", rounds, execs)
+    finally:
+        quiet([*ours, "rm", "-f", "bench"])()
+
+
+def with_engine_monitor(engine: Engine) -> None:
+    """The memory of an idle container's monitor."""
+    from pycontain.engine import records
+    from pycontain.model.container import RunOptions
+
+    container, _ = engine.containers.run(
+        RunOptions(image="busybox", command=("sleep", "1000")), attach=False
+    )
+    record = records.load_run(engine.layout.container(container.id))
+    assert record
+    print(f"\nmonitor of an idle container: {memory(record.monitor)} KiB (PSS)")
+    engine.containers.remove(container.id, force=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
