@@ -9,18 +9,6 @@ set -eu
 
 PREFIX=/usr/local/lib/pycontain
 LINK=/usr/local/bin/pycontain
-# gcc, libc6-dev, libseccomp-dev and python3-dev compile the native parts; busybox-static is what
-# the image "busybox" is made of.
-PACKAGES="gcc libc6-dev libseccomp-dev python3 python3-dev python3-venv busybox-static"
-
-say() {
-    printf '==> %s\n' "$*"
-}
-
-fail() {
-    printf 'install: %s\n' "$*" >&2
-    exit 1
-}
 
 check_machine() {
     [ "$(uname -s)" = Linux ] || fail "this is $(uname -s): pycontain needs Linux 6.1 or newer"
@@ -40,26 +28,11 @@ check_machine() {
     esac
 }
 
-missing_packages() {
-    for package in $PACKAGES; do
-        case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in
-        *" ok installed") ;;
-        *) printf '%s ' "$package" ;;
-        esac
-    done
-}
-
-install_packages() {
-    missing=$(missing_packages)
-    if [ -z "$missing" ]; then
-        say "system packages: all installed"
-        return
-    fi
-    say "system packages: installing $missing"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -q update || fail "apt-get update failed: see above"
+prepare_system() {
+    missing=$(missing_packages $BUILD_PACKAGES)
+    say "system packages to install: ${missing:-none}"
     # shellcheck disable=SC2086 # a list of words
-    apt-get -q -y --no-install-recommends install $missing || fail "apt-get install failed: see above"
+    install_packages $missing
 }
 
 check_python() {
@@ -116,9 +89,8 @@ try() {
 }
 
 main() {
-    source=$(cd "$(dirname "$0")/.." && pwd)
     check_machine "$source"
-    install_packages
+    prepare_system
     check_python
     make_environment
     install_pycontain "$source"
@@ -128,4 +100,6 @@ main() {
     say "done; \"pycontain --help\" lists the commands"
 }
 
+source=$(cd "$(dirname "$0")/.." && pwd)
+. "$source/native/debian.sh"
 main

@@ -33,7 +33,7 @@
 struct clone {
     const struct executor *executor;
     int root;       /* the new root's mount */
-    int proc;       /* a /proc of these namespaces, seen by nobody else */
+    int proc;       /* the host's /proc, checked to be one */
     int blank;      /* the empty read-only folder that masks folders */
     struct message report;
 };
@@ -435,6 +435,21 @@ static int step_enter(struct clone *c)
     return c->root < 0 ? -1 : 0;
 }
 
+/* The host's /proc, still in reach before the pivot: what is below sys shows the namespaces of
+ * whoever reads or writes, and a new proc may not be mounted in the host's pid namespace. */
+static int open_proc(struct clone *c)
+{
+    struct statfs info;
+
+    c->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (c->proc < 0 || fstatfs(c->proc, &info) < 0)
+        return -1;
+    if (info.f_type == PROC_SUPER_MAGIC)
+        return 0;
+    errno = ENODEV;
+    return -1;
+}
+
 static int step_sysctl(struct clone *c, const struct step *step)
 {
     const char *value = arg_text(step, 1);
@@ -443,10 +458,7 @@ static int step_sysctl(struct clone *c, const struct step *step)
     int fd, folder;
     ssize_t n;
 
-    if (c->proc < 0)
-        c->proc = new_mount("proc", "proc", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                                MOUNT_ATTR_NOEXEC, NULL, 0, NULL);
-    if (c->proc < 0)
+    if (c->proc < 0 && open_proc(c) < 0)
         return -1;
     folder = openat(c->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)

@@ -107,7 +107,9 @@ class Values:
     """
 
     def __init__(self, flags: Sequence[Flag]) -> None:
-        self._values = {f.name: [] if f.kind == "list" else f.default for f in flags}
+        self._values: dict[str, Any] = {
+            f.name: [] if f.kind == "list" else f.default for f in flags
+        }
         self._given: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:

@@ -98,9 +98,28 @@ class App:
 
 
 def _make_engine(root: str | None, state: str | None) -> Engine:
+    if os.geteuid() != 0:
+        root, state = _enter_user_namespace(root, state)
     from pycontain.engine import Engine
 
     return Engine(root=root, state=state)
+
+
+def _enter_user_namespace(root: str | None, state: str | None) -> tuple[str, str]:
+    """Become root of the user's own namespace: from here on everything is as for root.
+
+    This process still has one thread, as setns(2) demands for a user namespace.
+    """
+    from pycontain.kernel import userns
+    from pycontain.runtime import lifecycle
+    from pycontain.store.layout import Layout
+
+    layout = Layout.default()
+    if root or state:
+        layout = Layout(root or layout.root, state or layout.state)
+    layout.prepare()
+    userns.enter(layout.state, lifecycle.open_native)
+    return layout.root, layout.state
 
 
 def load_verb(name: str) -> Verb:
@@ -257,10 +276,12 @@ def _usage(verb: Verb | None) -> str:
 
 
 def _log_steps() -> None:
-    import logging
+    from pycontain import trace
 
-    form = "%(asctime)s.%(msecs)03d %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format=form, datefmt="%H:%M:%S")
+    def sink(step: str, seconds: float) -> None:
+        sys.stderr.write(f"debug: {step}: {seconds * 1000:.3f} ms\n")
+
+    trace.enable(sink)
 
 
 def open_standard_streams() -> None:

@@ -203,8 +203,8 @@ def container(spec: oci.Spec, settings: Settings) -> list[Step]:
         flag = CLONE_FLAGS["cgroup"]
         steps.append(Step("unshare", flag, text="make the cgroup namespace"))
     steps.append(Step("session", text="start a session with a keyring of its own"))
-    steps += _root(spec, settings)
     steps += _identity(spec, new)
+    steps += _root(spec, settings)
     steps += _privileges(process, settings)
     return steps
 

@@ -1,0 +1,314 @@
+"""``inspect``: a container or an image as docker's document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pycontain.cli import output
+from pycontain.cli.flags import FORMAT, Verb
+from pycontain.cli.ps import volume_name, volume_targets
+from pycontain.cli.template import GoMap, Template, to_json
+from pycontain.errors import NotFound, PycontainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pycontain.cli.flags import Values
+    from pycontain.cli.main import App
+    from pycontain.engine.containers import View
+    from pycontain.image.store import Image
+    from pycontain.model.container import Container, ImageConfig, Mount, RunOptions
+    from pycontain.model.status import Status
+
+_PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
+_READ_ONLY = frozenset(("ro", "rro"))
+
+
+def container_document(view: View) -> dict[str, Any]:
+    """Return what docker's ``inspect`` says of a container, as far as pycontain has it."""
+    container = view.container
+    paths = view.paths
+    path, *arguments = container.command or ("",)
+    has_log = container.options.log_driver != "none"
+    return {
+        "Id": container.id,
+        "Created": output.rfc3339(container.created),
+        "Path": path,
+        "Args": arguments,
+        "State": _state(view.status),
+        "Image": container.image_id,
+        "ResolvConfPath": paths.resolv_conf,
+        "HostnamePath": paths.hostname,
+        "HostsPath": paths.hosts,
+        "LogPath": paths.log if has_log else "",
+        "Name": f"/{container.name}",
+        "RestartCount": 0,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "HostConfig": _host_config(container),
+        "GraphDriver": {"Name": "overlay", "Data": GoMap(UpperDir=paths.upper, WorkDir=paths.work)},
+        "Mounts": _mounts(view),
+        "Config": _config(container),
+        "NetworkSettings": {"Networks": _networks(container.options)},
+    }
+
+
+def _state(status: Status) -> dict[str, Any]:
+    record = status.record
+    ended = record is not None and status.state in ("exited", "created")
+    return {
+        "Status": status.state,
+        "Running": status.state in ("running", "paused"),
+        "Paused": status.state == "paused",
+        "Restarting": False,
+        # unknown where memory is not accounted for
+        "OOMKilled": record.oom_killed if record is not None and ended else False,
+        "Dead": False,
+        "Pid": status.pid or 0,
+        "ExitCode": record.code if record is not None and ended else 0,
+        "Error": status.error or (record.error if record and ended else None) or "",
+        "StartedAt": output.rfc3339(status.started),
+        "FinishedAt": output.rfc3339(record.finished if record is not None else None),
+    }
+
+
+def _host_config(container: Container) -> dict[str, Any]:
+    options = container.options
+    return {
+        "Binds": _binds(options) or None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": options.log_driver, "Config": _log_options(options)},
+        "NetworkMode": options.network,
+        "PortBindings": GoMap(),
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": options.remove,
+        "CapAdd": list(options.cap_add) or None,
+        "CapDrop": list(options.cap_drop) or None,
+        "CgroupnsMode": options.cgroupns,
+        "Dns": list(options.dns),
+        "DnsOptions": list(options.dns_option),
+        "DnsSearch": list(options.dns_search),
+        "ExtraHosts": list(options.add_host) or None,
+        "GroupAdd": list(options.group_add) or None,
+        "IpcMode": options.ipc,
+        "OomScoreAdj": 0,
+        "PidMode": _mode(options.pid),
+        "Privileged": options.privileged,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": list(options.security_opt) or None,
+        "Tmpfs": GoMap(
+            {m.target: ",".join(m.options) for m in options.mounts if m.type == "tmpfs"}
+        ),
+        "UTSMode": _mode(options.uts),
+        "UsernsMode": "",
+        "ShmSize": options.shm_size,
+        "Sysctls": GoMap(options.sysctls),
+        "Runtime": "pycontain",
+        "Devices": [
+            {
+                "PathOnHost": device.source,
+                "PathInContainer": device.target,
+                "CgroupPermissions": device.access,
+            }
+            for device in options.devices
+        ],
+        "Ulimits": [
+            {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft}
+            for limit in options.ulimits
+        ],
+        "Init": options.init,
+        "Umask": None if options.umask is None else f"{options.umask:04o}",
+        "Timeout": options.timeout,
+    }
+
+
+def _mode(word: str) -> str:
+    """Return docker's word for a mode: its own namespace is the empty one."""
+    return "" if word == "private" else word
+
+
+def _log_options(options: RunOptions) -> dict[str, Any]:
+    if options.log_driver == "none":
+        return GoMap()
+    sizes = {"max-size": str(options.log_max_size), "max-file": str(options.log_max_files)}
+    return GoMap(sizes)
+
+
+def _binds(options: RunOptions) -> list[str]:
+    return [_bind(mount) for mount in options.mounts if mount.type == "bind"]
+
+
+def _bind(mount: Mount) -> str:
+    words = ",".join(mount.options)
+    return f"{mount.source}:{mount.target}:{words}" if words else f"{mount.source}:{mount.target}"
+
+
+def _mounts(view: View) -> list[dict[str, Any]]:
+    container = view.container
+    found = [_mount(mount) for mount in container.options.mounts if mount.type != "volume"]
+    for number, target in enumerate(volume_targets(container)):
+        found.append(
+            {
+                "Type": "volume",
+                "Name": volume_name(container, number),
+                "Source": f"{view.paths.volumes}/{number}",
+                "Destination": target,
+                "Driver": "local",
+                "Mode": "",
+                "RW": True,
+                "Propagation": "",
+            }
+        )
+    return found
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    propagation = [word for word in mount.options if word in _PROPAGATIONS]
+    default = "rprivate" if mount.type == "bind" else ""
+    return {
+        "Type": mount.type,
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": ",".join(mount.options),
+        "RW": not _READ_ONLY & set(mount.options),
+        "Propagation": propagation[-1] if propagation else default,
+    }
+
+
+def _entrypoint(options: RunOptions, image: ImageConfig) -> list[str] | None:
+    if options.entrypoint is None:
+        return image.entrypoint
+    return list(options.entrypoint)
+
+
+def _command(options: RunOptions, image: ImageConfig) -> list[str] | None:
+    if options.command:
+        return list(options.command)
+    return image.cmd if options.entrypoint is None else None
+
+
+def _environment(options: RunOptions, image: ImageConfig) -> list[str]:
+    """Return the user's variables and those of the image that they do not replace or remove."""
+    named = {line.partition("=")[0] for line in options.env}
+    inherited = [line for line in image.env or () if line.partition("=")[0] not in named]
+    return [line for line in options.env if "=" in line] + inherited
+
+
+def _config(container: Container) -> dict[str, Any]:
+    options, image = container.options, container.config
+    return {
+        "Hostname": options.hostname or container.id[:12],
+        "Domainname": "",
+        "User": image.user if options.user is None else options.user,
+        "AttachStdin": options.interactive,
+        "Tty": options.tty,
+        "OpenStdin": options.interactive,
+        "Env": _environment(options, image),
+        "Cmd": _command(options, image),
+        "Image": options.image,
+        "Volumes": GoMap({target: {} for target in volume_targets(container)}),
+        "WorkingDir": options.workdir or image.working_dir,
+        "Entrypoint": _entrypoint(options, image),
+        "Labels": GoMap({**(image.labels or {}), **options.labels}),
+        "StopSignal": options.stop_signal or image.stop_signal or "SIGTERM",
+        "StopTimeout": container.stop_timeout,
+    }
+
+
+def _networks(options: RunOptions) -> dict[str, Any]:
+    """Return the networks that the container is in; one that joins another's is in none itself."""
+    if options.network.startswith("container:"):
+        return GoMap()
+    return GoMap({options.network: {"IPAddress": "", "Gateway": "", "MacAddress": ""}})
+
+
+def image_document(image: Image) -> dict[str, Any]:
+    """Return what docker's ``inspect`` says of an image, as far as pycontain has it."""
+    config = image.config
+    return {
+        "Id": image.id,
+        "RepoTags": list(image.names),
+        "RepoDigests": [],
+        "Digest": image.digest,
+        "Created": None if image.created is None else output.rfc3339(image.created),
+        "Config": {
+            "User": config.user,
+            "Env": config.env or [],
+            "Cmd": config.cmd,
+            "Entrypoint": config.entrypoint,
+            "WorkingDir": config.working_dir,
+            "Volumes": GoMap(config.volumes or {}),
+            "ExposedPorts": GoMap(config.exposed_ports or {}),
+            "Labels": GoMap(config.labels or {}),
+            "StopSignal": config.stop_signal,
+        },
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+    }
+
+
+def document(app: App, name: str) -> dict[str, Any]:
+    """Return the document of the container or, if there is none, the image called `name`.
+
+    Raises:
+        NotFound: neither.
+    """
+    try:
+        return container_document(app.engine.containers.get(name))
+    except NotFound:
+        pass
+    try:
+        return image_document(app.engine.images.get(name))
+    except NotFound as err:
+        raise NotFound(f"no such object: {name}") from err
+
+
+def _renderer(form: str | None) -> Callable[[dict[str, Any]], str] | None:
+    if not form:
+        return None
+    if form == "json":
+        return to_json
+    return Template(form).render
+
+
+def _inspect(app: App, values: Values, arguments: list[str]) -> int:
+    render = _renderer(values["format"])
+    found: list[dict[str, Any]] = []
+
+    def act(name: str) -> None:
+        made = document(app, name)
+        if render is None:
+            found.append(made)
+        else:
+            output.write(f"{render(made)}\n")
+
+    if render is not None:
+        return app.each(arguments, act)
+    problems: list[PycontainError] = []
+    for name in arguments:
+        try:
+            act(name)
+        except PycontainError as err:
+            problems.append(err)
+    # the document comes first and is whole: a script reads it whatever was missing
+    output.write(output.pretty_json(found))
+    return app.report(problems)
+
+
+INSPECT = Verb(
+    "inspect",
+    "[OPTIONS] NAME|ID [NAME|ID...]",
+    "Return low-level information on containers and images",
+    _inspect,
+    flags=(FORMAT,),
+    least=1,
+    examples=(
+        ("pycontain inspect web", "all that is known, as JSON"),
+        ("pycontain inspect -f '{{.State.Pid}} {{json .Mounts}}' web", "some of it"),
+    ),
+)

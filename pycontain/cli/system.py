@@ -1,0 +1,167 @@
+"""``version`` and ``info``."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import pycontain
+from pycontain.cli import output
+from pycontain.cli.flags import FORMAT, Verb
+from pycontain.cli.template import Template, to_json
+
+if TYPE_CHECKING:
+    from pycontain.cli.flags import Values
+    from pycontain.cli.main import App
+
+_GO_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def _machine() -> str:
+    machine = os.uname().machine
+    return _GO_MACHINES.get(machine, machine)
+
+
+def _version_document() -> dict[str, Any]:
+    # no daemon: the server that scripts ask for is this program
+    part = {
+        "Version": pycontain.__version__,
+        "PythonVersion": platform.python_version(),
+        "Os": "linux",
+        "Arch": _machine(),
+        "KernelVersion": os.uname().release,
+    }
+    return {"Client": part, "Server": dict(part)}
+
+
+_VERSION_LINES = (
+    ("Version", "Version"),
+    ("Python version", "PythonVersion"),
+    ("Kernel version", "KernelVersion"),
+)
+
+
+def _write(document: dict[str, Any], form: str | None, lines: list[str]) -> int:
+    if not form:
+        output.write("".join(f"{line}\n" for line in lines))
+    elif form == "json":
+        output.write(f"{to_json(document)}\n")
+    else:
+        output.write(f"{Template(form).render(document)}\n")
+    return 0
+
+
+def _version(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+    document = _version_document()
+    part = document["Client"]
+    lines = ["pycontain:"]
+    lines += [f" {title + ':':<16} {part[name]}" for title, name in _VERSION_LINES]
+    lines.append(f" {'OS/Arch:':<16} {part['Os']}/{part['Arch']}")
+    return _write(document, values["format"], lines)
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+def _cgroup_version(mountinfo: str) -> str:
+    """Return ``2`` where only cgroup v2 is mounted, ``1`` where v1 has a part.
+
+    Args:
+        mountinfo: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)): the file system's type
+            is the first word behind the lone dash.
+    """
+    kinds = {line.partition(" - ")[2].partition(" ")[0] for line in mountinfo.splitlines()}
+    return "1" if "cgroup" in kinds else "2"
+
+
+def _info_document(app: App) -> dict[str, Any]:
+    import psutil
+
+    engine = app.engine
+    states = [view.status.state for view in engine.containers.list(all=True, problems=[])]
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        cgroups = _cgroup_version(file.read())
+    machine = os.uname()
+    return {
+        "Containers": len(states),
+        "ContainersRunning": states.count("running"),
+        "ContainersPaused": states.count("paused"),
+        "ContainersStopped": states.count("created") + states.count("exited"),
+        "Images": len(engine.images.list()),
+        "Driver": "overlay",
+        "CgroupVersion": cgroups,
+        "KernelVersion": machine.release,
+        "OperatingSystem": _operating_system(),
+        "OSType": "linux",
+        "Architecture": machine.machine,
+        "NCPU": psutil.cpu_count() or 0,
+        "MemTotal": psutil.virtual_memory().total,
+        "DockerRootDir": engine.layout.root,
+        "StateDir": engine.layout.state,
+        "Name": machine.nodename,
+        "ServerVersion": pycontain.__version__,
+        "Rootless": engine.rootless,
+    }
+
+
+_INFO_LINES = (
+    ("Containers", "Containers"),
+    (" Running", "ContainersRunning"),
+    (" Paused", "ContainersPaused"),
+    (" Stopped", "ContainersStopped"),
+    ("Images", "Images"),
+    ("Version", "ServerVersion"),
+    ("Storage driver", "Driver"),
+    ("Root folder", "DockerRootDir"),
+    ("State folder", "StateDir"),
+    ("Rootless", "Rootless"),
+    ("Cgroup version", "CgroupVersion"),
+    ("Kernel version", "KernelVersion"),
+    ("Operating system", "OperatingSystem"),
+    ("Architecture", "Architecture"),
+    ("CPUs", "NCPU"),
+)
+
+
+def _info(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+    document = _info_document(app)
+    lines = [f"{title}: {_word(document[name])}" for title, name in _INFO_LINES]
+    lines.append(f"Total memory: {document['MemTotal'] / (1 << 30):.4g}GiB")
+    lines.append(f"Name: {document['Name']}")
+    return _write(document, values["format"], lines)
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+VERSION = Verb(
+    "version",
+    "[OPTIONS]",
+    "Show the version information",
+    _version,
+    flags=(FORMAT,),
+    most=0,
+    examples=(
+        ("pycontain version", "pycontain, Python and kernel"),
+        ("pycontain version -f '{{.Server.Version}}'", "pycontain's alone"),
+    ),
+)
+
+INFO = Verb(
+    "info",
+    "[OPTIONS]",
+    "Display system-wide information",
+    _info,
+    flags=(FORMAT,),
+    most=0,
+    examples=(
+        ("pycontain info", "the store and the machine"),
+        ("pycontain info -f '{{.ContainersRunning}}'", "how many run"),
+    ),
+)

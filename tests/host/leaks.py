@@ -1,0 +1,224 @@
+"""What a test may leave behind, and how it is found: the host before and after.
+
+Other things may happen on the same machine meanwhile, so what is new counts as ours only where it
+can be traced to this session: by a variable in its environment, by the store's folder in its
+arguments or descriptors, or by one of our cgroups. ``PYCONTAIN_TEST_QUIET_HOST=1`` says that nobody
+else uses the machine: then every new process counts at the session's end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pycontain.kernel import cgroup
+from pycontain.runtime.lifecycle import NATIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MARK = "PYCONTAIN_TEST_SESSION"
+QUIET = os.environ.get("PYCONTAIN_TEST_QUIET_HOST") == "1"
+SETTLE = 3.0  # seconds that what has just been killed gets to go away
+
+Things = dict[str, Counter[str]]
+
+
+def text(path: str) -> str:
+    """A file of /proc or /sys, empty where it has gone or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def target(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def identity(pid: int) -> str | None:
+    """``pid start name`` of a process, None for a kernel thread, a zombie, or none at all."""
+    stat = text(f"/proc/{pid}/stat")
+    head, _, tail = stat.rpartition(") ")
+    fields = tail.split()
+    if not fields or fields[0] in "ZX" or int(fields[6]) & 0x00200000:  # PF_KTHREAD
+        return None
+    return f"{pid} {fields[19]} {head.partition('(')[2]}"
+
+
+def start_of(pid: int) -> str:
+    return (identity(pid) or "").partition(" ")[2]
+
+
+class Session:
+    """Who we are, and what is ours.
+
+    Args:
+        folder: all stores of the session lie below it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.word = f"{os.getpid()}.{time.time_ns()}"
+        # Through a descriptor, as it need not be mounted anywhere.
+        self.cgroups = f"/proc/self/fd/{cgroup.open_root()}/pycontain"
+        os.environ[MARK] = self.word
+
+    def owns(self, pid: int) -> bool:
+        """Whether a process comes from this session (its own process not counted)."""
+        if pid == os.getpid():
+            return False
+        if f"{MARK}={self.word}" in text(f"/proc/{pid}/environ").split("\0"):
+            return True
+        if self.folder in text(f"/proc/{pid}/cmdline"):
+            return True
+        if f" {self.folder}" in text(f"/proc/{pid}/mountinfo") and not self._same_mounts(pid):
+            return True
+        folder = f"/proc/{pid}/fd"
+        return any(target(f"{folder}/{fd}").startswith(self.folder) for fd in names(folder)) or (
+            self._in_our_cgroup(pid) and "/pycontain/" in text(f"/proc/{pid}/cgroup")
+        )
+
+    def _same_mounts(self, pid: int) -> bool:
+        return target(f"/proc/{pid}/ns/mnt") == target("/proc/self/ns/mnt")
+
+    def _in_our_cgroup(self, pid: int) -> bool:
+        for line in text(f"/proc/{pid}/cgroup").splitlines():
+            path = line.partition("::")[2]
+            if path.startswith("/pycontain/"):
+                return not self.foreign(path.split("/")[2])
+        return False
+
+    def foreign(self, container: str) -> bool:
+        """Whether a container's cgroup is somebody else's: its monitor works in another store."""
+        monitors = text(f"{self.cgroups}/{container}/monitor/cgroup.procs").split()
+        opened = [
+            target(f"/proc/{pid}/fd/{fd}") for pid in monitors for fd in names(f"/proc/{pid}/fd")
+        ]
+        return bool(opened) and not any(path.startswith(self.folder) for path in opened)
+
+
+def our_cgroups(session: Session) -> Counter[str]:
+    place = session.cgroups
+    return Counter(
+        f"{name}{inner}"
+        for name in names(place)
+        if os.path.isdir(f"{place}/{name}") and not session.foreign(name)
+        for inner in ("", "/container", "/monitor")
+        if os.path.isdir(f"{place}/{name}{inner}")
+    )
+
+
+def mounts(session: Session | None) -> Counter[str]:
+    """Mount points and types; of a session only those that have to do with it."""
+    found: Counter[str] = Counter()
+    for line in text("/proc/self/mountinfo").splitlines():
+        head, _, tail = line.partition(" - ")
+        if session is None or session.folder in line or "pycontain" in line:
+            found[f"{tail.split()[0]} on {head.split()[4]}"] += 1
+    return found
+
+
+def processes(owned: Callable[[int], bool]) -> Counter[str]:
+    found = ((pid, identity(pid)) for pid in pids())
+    return Counter(name for pid, name in found if name is not None and owned(pid))
+
+
+def our_processes(session: Session) -> Counter[str]:
+    """Our processes but our own children, which their tests wait for."""
+    return processes(lambda pid: is_native(pid) or session.owns(pid)) if session else Counter()
+
+
+def is_native(pid: int) -> bool:
+    """Whether a process runs one of our programs on behalf of nobody that we can name.
+
+    A monitor of another store has that store's folder open; one without any folder (an exec's, or
+    one that is stuck half-way) counts.
+    """
+    program = target(f"/proc/{pid}/exe")
+    if not program.startswith(NATIVE) and program not in ("/monitor", "/init"):
+        return False
+    opened = [target(f"/proc/{pid}/fd/{fd}") for fd in names(f"/proc/{pid}/fd")]
+    return not any("/containers/" in path or "/pycontain/" in path for path in opened)
+
+
+def namespaces(session: Session) -> Counter[str]:
+    """The namespaces that our processes are in and this one is not, and those it has open."""
+    own = {target(f"/proc/self/ns/{kind}") for kind in names("/proc/self/ns")}
+    found: Counter[str] = Counter()
+    for pid in pids():
+        if pid != os.getpid() and session.owns(pid):
+            kinds = {target(f"/proc/{pid}/ns/{kind}") for kind in names(f"/proc/{pid}/ns")}
+            found.update(kind for kind in kinds - own if kind)
+    return Counter(set(found))
+
+
+def descriptors() -> Counter[str]:
+    """What this process has open: kind or path, with sockets and pipes by kind alone."""
+    found = (target(f"/proc/self/fd/{fd}") for fd in names("/proc/self/fd"))
+    return Counter(
+        path.partition(":[")[0] for path in found if path and not path.startswith("/proc/")
+    )
+
+
+def links() -> Counter[str]:
+    return Counter(names("/sys/class/net"))
+
+
+def before_test(session: Session) -> Things:
+    """What a test must leave as it was."""
+    return {
+        "cgroup": our_cgroups(session),
+        "mount": mounts(session),
+        "link": links(),
+        "namespace": namespaces(session),
+        "process": our_processes(session),
+        "descriptor": descriptors(),
+    }
+
+
+def before_session(session: Session) -> Things:
+    """What the whole suite must leave as it was."""
+    counted: Callable[[int], bool] = (lambda _: True) if QUIET else session.owns
+    return {
+        "cgroup": our_cgroups(session),
+        "mount": mounts(None),
+        "link": links(),
+        "process": processes(counted),
+    }
+
+
+def new(before: Things, after: Things) -> list[str]:
+    """What is there now and was not before, in words."""
+    return [
+        f"{kind} left behind: {thing}" + (f" ({count} times)" if count > 1 else "")
+        for kind in before
+        for thing, count in (after[kind] - before[kind]).items()
+    ]
+
+
+def settled(before: Things, look: Callable[[], Things], patience: float = SETTLE) -> list[str]:
+    """What is left behind once what was killed had its time to go away."""
+    end = time.monotonic() + patience
+    while left := new(before, look()):
+        if time.monotonic() > end:
+            return left
+        time.sleep(0.02)
+    return []
