@@ -31,6 +31,7 @@
 
 #define CLIENTS 16
 #define DRAIN_MS 1000       /* for pipes that somebody outside the container holds open */
+#define DRAIN_LAST_MS 10000 /* and for one who goes on writing */
 #define DRAIN_LIMIT (4u << 20)
 
 struct client {
@@ -195,7 +196,7 @@ static bool stream_read(struct stream *stream)
 static void stream_drain(struct stream *stream)
 {
     bool owner = m.clients[0].fd >= 0 && m.owner_stays;
-    uint64_t until = now_ms() + DRAIN_MS;
+    uint64_t until = now_ms() + DRAIN_MS, last = now_ms() + DRAIN_LAST_MS;
 
     if (stream->held && (stream->tail = malloc(stream->size))) {
         memcpy(stream->tail, stream->buffer, stream->size);
@@ -205,7 +206,7 @@ static void stream_drain(struct stream *stream)
         struct pollfd ready = {.fd = stream->fd, .events = POLLIN};
         char *more;
 
-        if (stream_read(stream)) {
+        if (now_ms() < last && stream_read(stream)) {
             if (!owner || stream->tail_size + stream->size > DRAIN_LIMIT)
                 continue;
             more = realloc(stream->tail, stream->tail_size + stream->size);
@@ -219,7 +220,7 @@ static void stream_drain(struct stream *stream)
 
             /* The terminal is ours on both ends: empty is the end. A pipe ends when its last
              * writer is gone, which for a killed process is a moment after its death. */
-            if (m.terminal || now >= until || poll(&ready, 1, (int)(until - now)) <= 0)
+            if (m.terminal || now >= until || now >= last || poll(&ready, 1, (int)(until - now)) <= 0)
                 stream_close(stream);
         }
     }
@@ -513,6 +514,33 @@ static void kill_all(void)
     }
 }
 
+/* Without a cgroup to kill: orphans of the container come to us, their subreaper. In a pid namespace
+ * of its own there are none, the kernel ends them with the first process. */
+static void kill_orphans(void)
+{
+    char path[64], text[4096], *at;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+    for (;;) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+        if (fd >= 0)
+            close(fd);
+        if (n <= 0)
+            return;
+        text[n] = 0;
+        for (at = text; *at;) {
+            pid_t pid = (pid_t)strtol(at, &at, 10);
+
+            if (pid <= 0)
+                break;
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+    }
+}
+
 /* Reap whoever ended; true when the container's first process is among them. */
 static bool reap(void)
 {
@@ -538,6 +566,8 @@ static void ended(void)
      * first. An exec has no cgroup of its own and ends alone. */
     if (m.record.folder >= 0)
         kill_all();
+    if (m.record.folder >= 0 && m.cgroup < 0)
+        kill_orphans();
     if (m.slave >= 0)
         close(m.slave);
     stream_drain(&m.streams[0]);

@@ -106,19 +106,21 @@ def _make_engine(root: str | None, state: str | None) -> Engine:
 
 
 def _enter_user_namespace(root: str | None, state: str | None) -> tuple[str, str]:
-    """Become root of the user's own namespace: from here on everything is as for root.
+    """Enter the namespaces of an ordinary user and return the user's own folders.
 
-    This process still has one thread, as setns(2) demands for a user namespace.
+    setns(2) wants a process of one thread; inside, the uid reads as 0, so the folders are found
+    before.
     """
     from pycontain.kernel import userns
-    from pycontain.runtime import lifecycle
+    from pycontain.runtime.lifecycle import open_native
+    from pycontain.store import files
     from pycontain.store.layout import Layout
 
-    layout = Layout.default()
-    if root or state:
-        layout = Layout(root or layout.root, state or layout.state)
-    layout.prepare()
-    userns.enter(layout.state, lifecycle.open_native)
+    default = Layout.default(os.environ) if root is None or state is None else None
+    chosen = Layout(root or default.root, state or default.state) if default else None
+    layout = chosen or Layout(root or "", state or "")
+    files.make_folders(layout.state)
+    userns.enter(layout.state, open_native)
     return layout.root, layout.state
 
 

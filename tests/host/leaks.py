@@ -89,15 +89,18 @@ class Session:
             return True
         if self.folder in text(f"/proc/{pid}/cmdline"):
             return True
-        if f" {self.folder}" in text(f"/proc/{pid}/mountinfo") and not self._same_mounts(pid):
+        if self._has_our_root(pid):
             return True
         folder = f"/proc/{pid}/fd"
-        return any(target(f"{folder}/{fd}").startswith(self.folder) for fd in names(folder)) or (
-            self._in_our_cgroup(pid) and "/pycontain/" in text(f"/proc/{pid}/cgroup")
-        )
+        opened = (target(f"{folder}/{fd}") for fd in names(folder))
+        return any(path.startswith(self.folder) for path in opened) or self._in_our_cgroup(pid)
 
-    def _same_mounts(self, pid: int) -> bool:
-        return target(f"/proc/{pid}/ns/mnt") == target("/proc/self/ns/mnt")
+    def _has_our_root(self, pid: int) -> bool:
+        """Whether its root is an overlay of one of our stores."""
+        return any(
+            line.split()[4] == "/" and " - overlay " in line and self.folder in line
+            for line in text(f"/proc/{pid}/mountinfo").splitlines()
+        )
 
     def _in_our_cgroup(self, pid: int) -> bool:
         for line in text(f"/proc/{pid}/cgroup").splitlines():
