@@ -75,8 +75,19 @@ def build_extension(builder: str) -> None:
             objects.append(str(Path(folder) / f"{source}.o"))
             run([*compiler(), *FLAGS, *WARNINGS, "-fPIC", "-c", "-o", objects[-1], source])
         run(
-            [*compiler(), *FLAGS, "-fPIC", "-shared", f"-I{HERE}", f"-I{include}"]
-            + ["-o", str(new), str(generated), *objects, *libraries]
+            [
+                *compiler(),
+                *FLAGS,
+                "-fPIC",
+                "-shared",
+                f"-I{HERE}",
+                f"-I{include}",
+                "-o",
+                str(new),
+                str(generated),
+                *objects,
+                *libraries,
+            ]
         )
     new.replace(TARGET / f"{name}{suffix}")
 

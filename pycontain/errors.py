@@ -82,7 +82,7 @@ class KernelError(PycontainError):
 
 
 class NotSupported(KernelError):
-    """This kernel or machine does not offer it."""
+    """The kernel or the machine does not offer it."""
 
 
 class NotPermitted(KernelError):

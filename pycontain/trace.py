@@ -15,7 +15,7 @@ _sink: Sink | None = None
 
 def enable(sink: Sink | None) -> None:
     """Give every step from now on to `sink`, as words and seconds; None stops that."""
-    global _sink  # noqa: PLW0603 - one setting for the process, made by a face
+    global _sink
     _sink = sink
 
 

@@ -57,13 +57,19 @@ def docker(folder: Path) -> Iterator[Docker]:
     )
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(
-            unified(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            unified(command),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     try:
         end = time.monotonic() + _PATIENCE
         while client("version").returncode:
             if daemon.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"dockerd does not start:\n{(folder / 'log').read_text()[-3000:]}")
+                raise RuntimeError(
+                    f"dockerd does not start:\n{(folder / 'log').read_text()[-3000:]}"
+                )
             time.sleep(0.2)
         yield client
     finally:

@@ -46,7 +46,7 @@ class UsageError(Refused):
         super().__init__(message, hint, code)
 
 
-class HelpRequested(Exception):  # noqa: N818 - not an error
+class HelpRequested(Exception):
     """``--help`` was met."""
 
 

@@ -33,7 +33,7 @@ class Engine:
     """
 
     def __init__(self, root: str | None = None, state: str | None = None) -> None:
-        from pycontain.kernel import release, userns  # noqa: PLC0415
+        from pycontain.kernel import release, userns
 
         release.require()
         self.rootless = userns.inside()
@@ -49,7 +49,7 @@ class Engine:
     def images(self) -> Images:
         """The images of the store."""
         if self._images is None:
-            from pycontain.engine.images import Images  # noqa: PLC0415 - when first used
+            from pycontain.engine.images import Images
 
             self._images = Images(self.layout)
         return self._images
@@ -58,7 +58,7 @@ class Engine:
     def containers(self) -> Containers:
         """The containers of the store."""
         if self._containers is None:
-            from pycontain.engine.containers import Containers  # noqa: PLC0415 - when first used
+            from pycontain.engine.containers import Containers
 
             self._containers = Containers(self.layout, self.images, rootless=self.rootless)
         return self._containers
@@ -86,6 +86,6 @@ class Engine:
             CommandNotFound, NotExecutable: the command cannot be started.
             PycontainError: whatever else is in the way.
         """
-        from pycontain.engine import result  # noqa: PLC0415 - when first used
+        from pycontain.engine import result
 
         return result.run(self.containers, image, tuple(command), input, options)

@@ -33,7 +33,7 @@ from pycontain.runtime import spec as specs
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pycontain.engine.images import Images
     from pycontain.engine.logs import LogEntry
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     Size = tuple[int, int]
 
 DEFAULT_STOP_TIMEOUT = 10
+_REMOVED = ".removed-"  # before the id: the folder of a container that is being removed
 _LINGER = 2.0  # seconds that a monitor is given to end by itself once its container is dead
 
 
@@ -114,6 +115,7 @@ class Containers:
                 )
             except BaseException:
                 self._erase(identity)
+                files.remove(paths.lock)
                 raise
         return container
 
@@ -143,6 +145,10 @@ class Containers:
             identity = files.read(path).decode(errors="replace")
         except NotFound:
             return None
+        if not records.is_id(identity):
+            raise StoreError(
+                f"container name {name}: {path}: damaged: not an id", "remove that file"
+            )
         paths = self._layout.container(identity)
         if os.path.exists(paths.document):
             return identity
@@ -232,8 +238,8 @@ class Containers:
 
     def list(
         self,
-        all: bool = False,
-        problems: list[PycontainError] | None = None,  # noqa: A002
+        all: bool = False,  # noqa: A002 - docker's word
+        problems: list[PycontainError] | None = None,
     ) -> list[View]:
         """Return containers, newest first.
 
@@ -243,41 +249,50 @@ class Containers:
                 one is raised.
         """
         found = []
-        for identity in records.ids(self._layout):
+        known = set(records.ids(self._layout))
+        for identity in sorted(known):
             try:
                 view = self._view(identity, "")
             except NotFound:
-                self._sweep(identity)
+                known.remove(identity)
             except PycontainError as err:
                 if problems is None:
                     raise
                 problems.append(err)
             else:
-                if view.status.state == "exited" and view.container.options.remove:
-                    # Its monitor's clean-up may be under way; if it was killed, this is it.
-                    if self._clean(identity, wait=False):
-                        continue
+                due = view.status.state == "exited" and view.container.options.remove
+                # Its monitor's clean-up may be under way; if it was killed, this is it.
+                if due and self._clean(identity, wait=False):
+                    continue
                 if all or view.status.state in ("running", "paused"):
                     found.append(view)
-        self._sweep_removed()
+        self._sweep(known)
         return sorted(found, key=lambda view: view.container.created, reverse=True)
 
-    def _sweep(self, identity: str) -> None:
-        """Remove the folder of a container that was never finished, unless it is being made."""
+    def _sweep(self, known: set[str]) -> None:
+        """Finish what killed commands left half made or half removed; `known` have documents.
+
+        The lock file of a container is the first that is made of it and the last that is removed;
+        after a reboot its folder tells, which is renamed before its content goes.
+        """
+        folders = os.listdir(self._layout.containers)
+        half = {name.removeprefix(_REMOVED) for name in folders}
+        half |= {name.partition("-")[2] for name in os.listdir(self._layout.locks)}
+        for identity in half - known:
+            if records.is_id(identity):
+                self._sweep_one(identity)
+        files.sweep(self._layout.names)
+        files.sweep(self._layout.cache)
+
+    def _sweep_one(self, identity: str) -> None:
         lock = files.Lock(self._layout.container(identity).lock)
         if not lock.acquire(wait=False):
-            return
+            return  # it is being made or removed right now
         try:
             if not os.path.exists(self._layout.container(identity).document):
                 self._erase(identity)
         finally:
             _drop_lock(lock)
-
-    def _sweep_removed(self) -> None:
-        """Finish removals that were killed: their folders were renamed first."""
-        for name in os.listdir(self._layout.containers):
-            if name.startswith(".removed-"):
-                files.remove_tree(f"{self._layout.containers}/{name}")
 
     # ---- starting ----
 
@@ -328,7 +343,7 @@ class Containers:
             CommandNotFound, NotExecutable: the command cannot be started.
             KernelError: a step failed; all that was done for it is undone.
         """
-        from pycontain.engine import launch  # noqa: PLC0415 - most verbs start nothing
+        from pycontain.engine import launch
 
         identity = self.find(ref)
         paths = self._layout.container(identity)
@@ -376,13 +391,13 @@ class Containers:
             raise NotFound(f"container {view.container.name}: its process has ended")
         return record.pid, record.pid_start
 
-    def explain(self, options: RunOptions) -> list[str]:
+    def explain(self, options: RunOptions) -> Sequence[str]:
         """Return the steps that ``run`` would take, in words; nothing is changed.
 
         Raises:
             PycontainError: what ``run`` would raise before it starts.
         """
-        from pycontain.engine import launch  # noqa: PLC0415 - most verbs start nothing
+        from pycontain.engine import launch
 
         image = self._images.get(options.image)
         identity = "0" * 64
@@ -407,7 +422,7 @@ class Containers:
             InvalidState: it does not run.
             CommandNotFound, NotExecutable: the command cannot be started.
         """
-        from pycontain.engine import launch  # noqa: PLC0415 - most verbs start nothing
+        from pycontain.engine import launch
 
         view = self.get(ref)
         check("exec", view.container.name, view.status)
@@ -424,7 +439,7 @@ class Containers:
         Raises:
             InvalidState: it does not run.
         """
-        from pycontain.runtime.attachment import Attachment, connect  # noqa: PLC0415
+        from pycontain.runtime.attachment import Attachment, connect
 
         view = self.get(ref)
         check("attach", view.container.name, view.status)
@@ -618,30 +633,31 @@ class Containers:
         paths = self._layout.container(identity)
         self._remove_cgroup(identity)
         files.remove_tree(paths.state_folder)
-        name = ""
         try:
-            name = records.load(paths).name
+            claims = [records.load(paths).name]
         except PycontainError:
-            name = self._name_of(identity)
-        removed = f"{self._layout.containers}/.removed-{identity}"
+            claims = self._claims_of(identity)
+        removed = f"{self._layout.containers}/{_REMOVED}{identity}"
         try:
             os.rename(paths.folder, removed)
         except FileNotFoundError:
             pass
         except OSError as err:
             raise files.store_error("remove", paths.folder, err) from err
-        if name:
+        for name in claims:
             files.remove(self._layout.name(name))
         files.remove_tree(removed)
 
-    def _name_of(self, identity: str) -> str:
+    def _claims_of(self, identity: str) -> list[str]:
+        """The names that hold an id, where its document does not say it (any more)."""
+        found = []
         for name in os.listdir(self._layout.names):
             try:
                 if files.read(self._layout.name(name)).decode(errors="replace") == identity:
-                    return name
+                    found.append(name)
             except PycontainError:
                 continue
-        return ""
+        return found
 
     def _remove_cgroup(self, identity: str) -> None:
         try:
@@ -670,12 +686,13 @@ class Containers:
             ref: id, name or start of the id.
             follow: go on until it ends.
             tail: only the last so many lines.
-            since, until: nanoseconds since the epoch.
+            since: nanoseconds since the epoch, of the first entry wanted.
+            until: the same of the last one.
 
         Raises:
             InvalidInput: it keeps no log.
         """
-        from pycontain.engine import logs  # noqa: PLC0415
+        from pycontain.engine import logs
 
         view = self.get(ref)
 

@@ -74,8 +74,9 @@ def resolv_conf(
         host: the host's file.
         resolved: systemd-resolved's own list, used where `host` names only loopback servers.
         host_network: the container shares the host's network, so loopback servers are right.
-        dns, search, option: what the user said; each replaces the host's lines of its kind. A
-            search of ``.`` alone means none.
+        dns: servers that replace the host's.
+        search: domains that replace the host's; ``.`` alone means none.
+        option: options that replace the host's.
     """
     lines = _lines(host)
     servers = [words[1] for words in lines if words[0] == "nameserver" and len(words) > 1]

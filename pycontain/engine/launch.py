@@ -207,7 +207,7 @@ def _filter(layout: Layout, linux: oci.Linux) -> tuple[bytes, int] | None:
 
 
 def _spec(order: Order, root: int, *, volumes_made: bool, device_rules: bool) -> oci.Spec:
-    from pycontain.engine.containers import hostname  # noqa: PLC0415 - it imports this module
+    from pycontain.engine.containers import hostname
 
     container, options = order.container, order.container.options
     user = options.user if options.user is not None else container.config.user

@@ -52,9 +52,9 @@ _known: tuple[str, int] = ("", 0)
 
 
 def _seconds(whole: str) -> int:
-    global _known  # noqa: PLW0603 - a log has thousands of lines in one second
+    global _known
     if _known[0] != whole:
-        import calendar  # noqa: PLC0415 - only readers of logs pay for it
+        import calendar
 
         _known = (whole, calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")))
     return _known[1]
@@ -94,7 +94,8 @@ def read(
         driver: the log driver of the container.
         follow: go on until the container has ended and everything is read.
         tail: only the last so many lines.
-        since, until: nanoseconds since the epoch.
+        since: nanoseconds since the epoch, of the first entry wanted.
+        until: the same of the last one.
         ended: whether nothing more will be written.
 
     Raises:
@@ -229,7 +230,7 @@ def _last(
     path: str, driver: str, count: int, entries: Iterator[LogEntry], follow: bool
 ) -> Iterator[LogEntry]:
     """The last `count` lines of what there is, and, when following, all that comes after."""
-    from collections import deque  # noqa: PLC0415
+    from collections import deque
 
     kept: deque[list[LogEntry]] = deque(maxlen=max(count, 0))
     open_lines: dict[str, list[LogEntry]] = {}

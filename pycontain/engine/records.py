@@ -125,4 +125,9 @@ def load(paths: ContainerPaths) -> Container:
 
 def ids(layout: Layout) -> list[str]:
     """Return the ids of all container folders."""
-    return [name for name in os.listdir(layout.containers) if not name.startswith(".")]
+    return [name for name in os.listdir(layout.containers) if is_id(name)]
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` is a whole container id, as file names are made of."""
+    return len(text) == 64 and not text.strip("0123456789abcdef")

@@ -117,7 +117,7 @@ def remove(parent: int, name: str) -> None:
 
 
 def _rmdir(parent: int, name: str) -> None:
-    """rmdir that waits for killed processes: they count until they are reaped."""
+    """Rmdir that waits for killed processes: they count until they are reaped."""
     end = time.monotonic() + _PATIENCE
     pause = 0.0005
     while True:

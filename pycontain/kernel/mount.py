@@ -156,8 +156,9 @@ def _overlay_before_6_5(
     """One ``lowerdir`` for all layers, 255 bytes at the most: short names by descriptor."""
     fds: list[int] = []
     try:
-        for layer in reversed(layers):
-            fds.append(os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        fds.extend(
+            os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in reversed(layers)
+        )
         lower = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
         if len(lower) > 255:
             hint = "kernels before 6.5 stack about fifteen layers"

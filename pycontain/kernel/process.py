@@ -17,7 +17,7 @@ _boot: str | None = None
 
 def boot_id() -> str:
     """Return the kernel's id of this boot (proc_sys_kernel(5), random/boot_id)."""
-    global _boot  # noqa: PLW0603 - it cannot change while the process lives
+    global _boot
     if _boot is None:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             _boot = file.read().strip()

@@ -37,7 +37,7 @@ class Range(NamedTuple):
     """A user's range of subordinate ids (subuid(5))."""
 
     first: int
-    count: int
+    size: int
 
 
 def inside() -> bool:
@@ -127,7 +127,7 @@ def subordinate(path: str, uid: int) -> Range:
     Raises:
         NotPermitted: there is none.
     """
-    import pwd  # noqa: PLC0415 - only when the namespace is made
+    import pwd
 
     try:
         name = pwd.getpwuid(uid).pw_name
@@ -148,9 +148,9 @@ def subordinate(path: str, uid: int) -> Range:
 
 
 def _map(program: str, pid: int, own: int, ids: Range) -> None:
-    import subprocess  # noqa: PLC0415 - only when the namespace is made
+    import subprocess
 
-    words = [program, str(pid), "0", str(own), "1", "1", str(ids.first), str(ids.count)]
+    words = [program, str(pid), "0", str(own), "1", "1", str(ids.first), str(ids.size)]
     try:
         done = subprocess.run(words, capture_output=True, check=False, text=True)
     except FileNotFoundError as err:

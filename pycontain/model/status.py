@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from pycontain.errors import InvalidState
-from pycontain.model.container import ExitRecord
+from pycontain.model.container import ExitRecord  # noqa: TC001 - msgspec reads the types
 
 State = Literal["created", "running", "paused", "exited"]
 

@@ -11,6 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from pycontain import trace
 from pycontain.errors import (
     CommandNotFound,
     KernelError,
@@ -18,7 +19,6 @@ from pycontain.errors import (
     PycontainError,
     kernel_error,
 )
-from pycontain import trace
 from pycontain.kernel import mount, process
 from pycontain.runtime import steps as wire
 from pycontain.runtime.attachment import Attachment, StartFailure
@@ -86,7 +86,7 @@ def open_native(name: str) -> int:
 
 
 def _sealed_copy(path: str, name: str) -> int:
-    import fcntl  # noqa: PLC0415 - the rare case
+    import fcntl
 
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with open(path, "rb") as file:

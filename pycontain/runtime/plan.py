@@ -53,7 +53,7 @@ CLONE_FLAGS = {
 RLIMITS = (
     "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO"
     " RTTIME"
-).split()  # fmt: skip
+).split()
 """Resource names in the kernel's order (asm-generic/resource.h)."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -114,7 +114,7 @@ class MountWords:
         data: what is left, for the file system itself.
     """
 
-    __slots__ = ("clear", "data", "propagation", "recursive", "reach", "set")
+    __slots__ = ("clear", "data", "propagation", "reach", "recursive", "set")
 
     def __init__(self, options: Iterable[str]) -> None:
         self.set = self.clear = self.propagation = 0
@@ -318,13 +318,13 @@ def _mount(mount: oci.Mount) -> Step:
 
 def _devices(spec: oci.Spec, settings: Settings) -> list[Step]:
     steps = [_node(path, "c", major, minor, settings) for path, major, minor in _STANDARD_NODES]
-    for device in spec.get("linux", {}).get("devices", []):
-        steps.append(
-            _node(
-                device["path"], device["type"], device.get("major", 0), device.get("minor", 0),
-                settings, device.get("fileMode", 0o666), device.get("uid", 0), device.get("gid", 0),
-            )
-        )  # fmt: skip
+    steps += [
+        _node(
+            device["path"], device["type"], device.get("major", 0), device.get("minor", 0),
+            settings, device.get("fileMode", 0o666), device.get("uid", 0), device.get("gid", 0),
+        )
+        for device in spec.get("linux", {}).get("devices", [])
+    ]  # fmt: skip
     steps += [
         Step("symlink", target, path, text=f"link {path} to {target}")
         for target, path in _STANDARD_LINKS
@@ -386,8 +386,11 @@ def _privileges(process: oci.Process, settings: Settings) -> list[Step]:
         # Without no_new_privs a filter needs CAP_SYS_ADMIN (seccomp(2)): before it is given up.
         steps += filters
     masks = [
-        capability.mask(sets.get(name, []))
-        for name in ("bounding", "permitted", "effective", "inheritable", "ambient")
+        capability.mask(sets.get("bounding", [])),
+        capability.mask(sets.get("permitted", [])),
+        capability.mask(sets.get("effective", [])),
+        capability.mask(sets.get("inheritable", [])),
+        capability.mask(sets.get("ambient", [])),
     ]
     names = [name.removeprefix("CAP_").lower() for name in sets.get("permitted", [])]
     steps.append(

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias, Union
 
-    Argument = int | str | bytes | Sequence[str] | "Handle"
+    Argument: TypeAlias = Union[int, str, bytes, Sequence[str], "Handle"]  # noqa: UP007
 
 OPERATIONS = (
     ("", ""),

@@ -33,7 +33,9 @@ def quiet(argv: list[str], env: dict[str, str] | None = None) -> Callable[[], ob
     """Return a call that runs a program whose output nobody wants and whose failure ends all."""
 
     def call() -> None:
-        done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
         if done.returncode:
             raise SystemExit(f"{argv}: exit {done.returncode}: {done.stderr.decode()}")
 
@@ -55,7 +57,9 @@ def compare(title: str, rounds: int, calls: dict[str, Callable[[], object]]) -> 
         low, middle, high = min(values), statistics.median(values), max(values)
         line = f"  {name:<28}{middle * 1e3:8.1f} ms   ({low * 1e3:.1f} to {high * 1e3:.1f})"
         if name in others:
-            ratio = statistics.median(ours / peer for ours, peer in zip(times[first], values, strict=True))
+            ratio = statistics.median(
+                ours / peer for ours, peer in zip(times[first], values, strict=True)
+            )
             line += f"   {first} / this: {ratio:.2f}"
         print(line, flush=True)
 
@@ -105,7 +109,9 @@ def command_line(rounds: int, ours: list[str], folder: Path, archive: Path) -> N
     env = peers.podman_environment(folder / "podman")
     if peers.available("podman", "crun"):
         prefix = "mount -t cgroup2 none /sys/fs/cgroup; exec "
-        words = " ".join([*podman, "run", "--rm", "--network", "none", "--pids-limit=-1", "busybox", "true"])
+        words = " ".join(
+            [*podman, "run", "--rm", "--network", "none", "--pids-limit=-1", "busybox", "true"]
+        )
         quiet([*podman, "import", str(archive), "busybox"], env)()
         calls["podman (crun)"] = quiet(["unshare", "-m", "sh", "-c", prefix + words], env)
     try:

@@ -80,3 +80,14 @@ def engine(store: Store) -> Engine:
 @pytest.fixture
 def pycontain(store: Store) -> CommandLine:
     return CommandLine(store)
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A static program that makes one system call; see probe.c."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler")
+    path = f"{tmp_path_factory.mktemp('probe')}/probe"
+    source = os.path.join(os.path.dirname(__file__), "probe.c")
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-static", "-o", path, source], check=True)
+    return path

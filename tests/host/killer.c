@@ -1,11 +1,12 @@
 /* Runs a command and sends SIGKILL to one of its processes at the entry of its N-th system call
  * that changes something, so that this call is not made any more.
  *
- * Usage: killer REPORT ROLE N COMMAND [ARGUMENT…]
+ * Usage: killer REPORT ROLE[+] N COMMAND [ARGUMENT…]
  *
  * Processes are told apart by how they came to be: 0 is the command, 1 its children (the go-between
  * of a spawn), 2 theirs (the monitor), 3 theirs (the container's process, up to its execve), and 4
- * what a monitor becomes by a second execve (the clean-up). REPORT gets one line for each such call,
+ * what a monitor becomes by a second execve (the clean-up). With + they are followed to their end,
+ * else all are let go when the command has ended. REPORT gets one line for each such call,
  * "ROLE NAME"; the last one is the call that was not made. With N 0 nobody is killed.
  *
  * strace --inject counts the calls of each process apart and applies one rule to all of them; here
@@ -65,6 +66,7 @@ static struct process {
 
 static FILE *report;
 static int role, target, seen;
+static bool linger;
 static bool done;  /* somebody was killed, or all is over: let everybody go */
 
 static struct process *find(pid_t pid)
@@ -205,7 +207,8 @@ static int follow(pid_t command)
         find(pid)->pid = 0;
         if (pid == command) {
             code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-            let_go(0);
+            if (!linger)
+                let_go(0);
         }
     }
     return code;
@@ -245,6 +248,7 @@ int main(int argc, char **argv)
         return 99;
     report = fopen(argv[1], "we");
     role = atoi(argv[2]);
+    linger = strchr(argv[2], '+');
     target = atoi(argv[3]);
     if (!report || (pid = start(argv + 4)) < 0) {
         perror("killer");

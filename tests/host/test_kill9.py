@@ -1,0 +1,265 @@
+"""SIGKILL at every stage of every verb: what is left must be true, removable and complete.
+
+``killer.c`` kills one process (the command, the monitor, the executor's clone, the clean-up) right
+before its N-th system call that changes something. The sampled test takes some of these points of
+every verb, another choice with each random seed; the full one takes them all.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cffi
+import leaks
+import msgspec
+import pytest
+
+import pycontain
+from pycontain.errors import Conflict
+from pycontain.kernel import cgroup, process
+from pycontain.model.container import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Store
+
+    from pycontain.engine.containers import View
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(os.getuid() != 0, reason="needs root: traces and runs containers"),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler for killer.c"),
+]
+
+COMMAND, MONITOR, CLONE, CLEANUP = "0", "2", "3", "4"
+TO_THE_END = "+"  # the monitor outlives the command: follow it until it has ended
+NAME = "doomed"
+BYSTANDER = "bystander"
+SHARE = 7  # the sampled test takes one point in so many
+LEAST = 2
+LIMIT = 30.0  # seconds after which a command counts as stuck
+
+# Several command lines in one process, which ends with the code of the last.
+SCRIPT = """\
+import sys
+sys.path[:0] = sys.argv[3].split(":")
+from pycontain.cli.main import main
+for line in sys.argv[4:]:
+    code = main(["--root", sys.argv[1], "--state", sys.argv[2], *line.split()])
+sys.exit(code)
+"""
+PLACES = [
+    os.path.dirname(os.path.dirname(os.path.abspath(str(module.__file__))))
+    for module in (pycontain, msgspec, cffi)
+]
+
+
+class Verb(NamedTuple):
+    """Command lines to be killed in, and the state in which they find the container."""
+
+    lines: tuple[str, ...]
+    found: str  # "absent", "created", "running" or "exited"
+
+
+RUN = f"--network none --name {NAME} busybox"
+VERBS = {
+    "run": Verb((f"run --rm {RUN} echo hello",), "absent"),
+    "run kept": Verb((f"run {RUN} echo hello",), "absent"),
+    "run on a terminal": Verb((f"run --rm -t {RUN} echo hello",), "absent"),
+    "run detached": Verb((f"run -d {RUN} sleep 1000",), "absent"),
+    "run detached, then removed": Verb((f"run -d --rm {RUN} true",), "absent"),
+    "create": Verb((f"create {RUN} true",), "absent"),
+    "start": Verb((f"start {NAME}",), "created"),
+    "start again": Verb((f"start {NAME}",), "exited"),
+    "exec": Verb((f"exec {NAME} echo hello",), "running"),
+    "exec on a terminal": Verb((f"exec -t {NAME} echo hello",), "running"),
+    "stop": Verb((f"stop -t 0 {NAME}",), "running"),
+    "kill": Verb((f"kill {NAME}",), "running"),
+    "restart": Verb((f"restart -t 0 {NAME}",), "running"),
+    "rm": Verb((f"rm {NAME}",), "exited"),
+    "rm -f": Verb((f"rm -f {NAME}",), "running"),
+    "a life": Verb(
+        (f"run -d {RUN} sleep 1000", f"exec {NAME} echo hello", f"restart -t 0 {NAME}",
+         f"stop -t 0 {NAME}", f"start {NAME}", f"rm -f {NAME}"),
+        "absent",
+    ),
+}  # fmt: skip
+STAGES = [
+    *((verb, COMMAND) for verb in VERBS if verb != "a life"),
+    *((verb, CLONE) for verb in ("run", "run on a terminal", "start", "exec", "restart")),
+    *((verb, MONITOR) for verb in ("run", "run on a terminal", "start", "exec", "a life")),
+    ("run kept", MONITOR + TO_THE_END),
+    ("run detached, then removed", MONITOR + TO_THE_END),
+    ("run detached, then removed", CLEANUP + TO_THE_END),
+]
+
+
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    source = Path(__file__).with_name("killer.c")
+    program = tmp_path_factory.mktemp("killer") / "killer"
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
+    return str(program)
+
+
+class Stage:
+    """One verb of which one process is killed."""
+
+    def __init__(self, killer: str, store: Store, verb: Verb, role: str) -> None:
+        self._killer = killer
+        self._store = store
+        self._verb = verb
+        self._role = role
+        self._report = f"{os.path.dirname(store.root)}/calls"
+
+    def prepare(self) -> None:
+        """Bring the container into the state that the verb finds."""
+        if self._verb.found == "absent":
+            return
+        options = RunOptions(image="busybox", command=("sleep", "1000"), name=NAME)
+        if self._verb.found == "created":
+            self._store.containers.create(options)
+            return
+        self._store.containers.run(options, attach=False)
+        if self._verb.found == "exited":
+            self._store.containers.stop(NAME, timeout=0)
+
+    def go(self, count: int) -> subprocess.CompletedProcess[str]:
+        """Carry the verb out and kill before the call number `count` (0: kill nobody)."""
+        store = self._store
+        script = [sys.executable, "-ISB", "-c", SCRIPT, store.root, store.state, ":".join(PLACES)]
+        return subprocess.run(
+            [self._killer, self._report, self._role, str(count), *script, *self._verb.lines],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+
+    def calls(self) -> list[str]:
+        """The calls that the killed process made or, the last one, was about to make."""
+        return [line.split()[1] for line in Path(self._report).read_text().splitlines()]
+
+    def count(self) -> int:
+        """How many calls there are to be killed before."""
+        self.prepare()
+        result = self.go(0)
+        assert result.returncode == 0, result
+        clear(self._store)
+        return len(self.calls())
+
+    def kill(self, count: int) -> None:
+        """Kill at one point, and look at everything."""
+        self.prepare()
+        try:
+            result = self.go(count)
+            assert "Traceback" not in result.stderr, result.stderr
+            if self._role == COMMAND:
+                assert result.returncode == 137, result
+            check(self._store)
+        except Exception as err:
+            made = self.calls()
+            point = f"killed before call {count} of {self._role}, {made[-1:]} after {made[-4:-1]}"
+            raise AssertionError(f"{point}: {err}") from err
+
+
+def doomed(store: Store) -> list[View]:
+    """All containers but the bystander."""
+    return [view for view in store.containers.list(all=True) if view.container.name != BYSTANDER]
+
+
+def clear(store: Store) -> None:
+    for view in doomed(store):
+        store.containers.remove(view.container.id, force=True)
+
+
+def check(store: Store) -> None:
+    """``ps`` tells the truth, ``rm -f`` works, the name is free, and nothing is left."""
+    settle(lambda: untruths(store))
+    for view in doomed(store):
+        with pytest.raises(Conflict):
+            store.create("true", name=view.container.name)
+        store.containers.remove(view.container.id, force=True)
+    assert not doomed(store)
+    store.containers.remove(store.create("true", name=NAME).id)
+    settle(lambda: remains(store))
+
+
+def settle(look: Callable[[], object]) -> None:
+    """Wait until `look` finds nothing; fail with what it found."""
+    end = time.monotonic() + leaks.SETTLE
+    while found := look():
+        assert time.monotonic() < end, found
+        time.sleep(0.01)
+
+
+def untruths(store: Store) -> list[str]:
+    """Where the list and the kernel do not say the same."""
+    views = store.containers.list(all=True)
+    unlisted = set(os.listdir(store.layout.containers)) - {view.container.id for view in views}
+    found = [f"{identity} is not listed" for identity in unlisted]
+    return found + [error for view in views if (error := untruth(view))]
+
+
+def untruth(view: View) -> str:
+    identity, state = view.container.id, view.status.state
+    if state != "running":
+        return f"{state}, but processes run" if members(identity) else ""
+    if view.status.pid is None or process.start_time(view.status.pid) is None:
+        return "running, but its process does not"
+    return "" if str(view.status.pid) in members(identity) else "running, but not in its cgroup"
+
+
+def members(identity: str) -> list[str]:
+    """The processes in a container's cgroup."""
+    root = cgroup.open_root()
+    try:
+        with open(f"/proc/self/fd/{root}/pycontain/{identity}/container/cgroup.procs") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+    finally:
+        os.close(root)
+
+
+def remains(store: Store) -> list[str]:
+    """What the bystander does not account for, unfinished files included."""
+    layout = store.layout
+    bystander = store.view(BYSTANDER).container
+    shared = (layout.root, layout.names, layout.cache, layout.images, layout.state, layout.locks)
+    paths = [f"{at}/{name}" for at in shared for name in os.listdir(at) if name.startswith(".tmp-")]
+    paths += store.leftovers()
+    return [path for path in paths if not path.endswith((bystander.id, f"/{BYSTANDER}"))]
+
+
+def sweep(stage: Stage, store: Store, session: leaks.Session, share: int) -> None:
+    """Kill at one in `share` points."""
+    bystander = store.detach("sleep", "1000", name=BYSTANDER)
+    count = stage.count()
+    before = leaks.before_test(session)
+    points = range(1, count + 1)
+    for point in sorted(random.sample(points, min(count, max(LEAST, count // share)))):
+        stage.kill(point)
+    left = leaks.settled(before, lambda: leaks.before_test(session))
+    assert not left, left
+    assert store.state_of(bystander) == "running"
+
+
+@pytest.mark.parametrize(("verb", "role"), STAGES)
+def test_killed_at_some_points(
+    killer: str, store: Store, session: leaks.Session, verb: str, role: str
+) -> None:
+    sweep(Stage(killer, store, VERBS[verb], role), store, session, SHARE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "role"), STAGES)
+def test_killed_at_every_point(
+    killer: str, store: Store, session: leaks.Session, verb: str, role: str
+) -> None:
+    sweep(Stage(killer, store, VERBS[verb], role), store, session, 1)
