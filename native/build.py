@@ -2,9 +2,10 @@
 
 Run by the package build (a hatchling build hook) and by hand in a checkout::
 
-    python native/build.py [--sanitize]
+    python native/build.py [--sanitize FOLDER]
 
-``--sanitize`` builds the programs with ASan and UBSan (not static then), for the test suite.
+``--sanitize`` builds the programs alone, with ASan and UBSan, into another folder: the test suite
+runs containers with them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent / "pycontain" / "_native"
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wformat=2", "-Werror"]
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-fstack-protector-strong"]
+STATIC = ["-static", "-s"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+# What runs inside of containers finds no shared libraries there: UBSan alone, which traps.
+SANITIZE_STATIC = [
+    "-static", "-g", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error",
+]  # fmt: skip
+INSIDE = ("init",)
 PROGRAMS = {
     "monitor": ["monitor.c", "plan.c", "executor.c", "steps.c", "log.c", "record.c"],
     "init": ["init.c"],
@@ -45,14 +52,20 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC", "cc"))
 
 
-def build_programs(sanitize: bool) -> None:
-    """Compile the static programs."""
-    link = [*SANITIZE] if sanitize else ["-static", "-s"]
-    for name, sources in PROGRAMS.items():
-        # Renamed into place: a running program's file cannot be written (ETXTBSY).
-        new = TARGET / f".{name}.new"
-        run([*compiler(), *FLAGS, *WARNINGS, *link, "-o", str(new), *sources])
-        new.replace(TARGET / name)
+def build_program(folder: Path, name: str, *more: str) -> None:
+    """Compile one program."""
+    # Renamed into place: a running program's file cannot be written (ETXTBSY).
+    new = folder / f".{name}.new"
+    run([*compiler(), *FLAGS, *WARNINGS, "-o", str(new), *PROGRAMS[name], *more])
+    new.replace(folder / name)
+
+
+def build_sanitized(folder: Path) -> None:
+    """Compile the programs with ASan and UBSan into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PROGRAMS:
+        more = SANITIZE_STATIC if name in INSIDE else ["sanitize.c", *SANITIZE]
+        build_program(folder.resolve(), name, *more)
 
 
 def build_extension(builder: str) -> None:
@@ -92,17 +105,23 @@ def build_extension(builder: str) -> None:
     new.replace(TARGET / f"{name}{suffix}")
 
 
-def build(sanitize: bool = False) -> None:
+def build() -> None:
     """Build everything."""
     TARGET.mkdir(exist_ok=True)
     (TARGET / "__init__.py").write_text('"""The compiled parts; see native/ in the sources."""\n')
-    build_programs(sanitize)
+    for name in PROGRAMS:
+        build_program(TARGET, name, *STATIC)
     for builder in EXTENSIONS:
         build_extension(builder)
 
 
 if __name__ == "__main__":
-    build(sanitize="--sanitize" in sys.argv[1:])
+    if sys.argv[1:2] == ["--sanitize"] and len(sys.argv) == 3:
+        build_sanitized(Path(sys.argv[2]))
+    elif len(sys.argv) == 1:
+        build()
+    else:
+        sys.exit(f"usage: {sys.argv[0]} [--sanitize FOLDER]")
 else:
     try:
         from hatchling.builders.hooks.plugin.interface import BuildHookInterface

@@ -11,7 +11,7 @@ say() {
 }
 
 fail() {
-    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    printf '%s: %s\n' "$0" "$*" >&2
     exit 1
 }
 

@@ -56,51 +56,97 @@ static int in_root(struct clone *c, const char *path, uint64_t flags)
     return fd;
 }
 
-/* Open `path` below the root, making missing folders (and the last part, a folder or a file). */
-static int make_path(struct clone *c, const char *path, int folder, mode_t mode)
+#define LINK_TO_NOTHING (-2)
+#define MAX_LINKS 40        /* as the kernel's own, path_resolution(7) */
+
+/* Replace the link that ends at `end` in `path` by what it says; the part before it is kept where
+ * that is relative. */
+static int expand_link(int parent, char *path, size_t end, const char *name)
 {
-    char part[PATH_MAX];
-    size_t size = strlen(path);
+    char link[PATH_MAX], expanded[PATH_MAX];
+    ssize_t length = readlinkat(parent, name, link, sizeof(link));
+    size_t before = end - strlen(name);
+    int size;
 
-    int fd = in_root(c, path, O_PATH);
-
-    if (fd >= 0 || errno != ENOENT)
-        return fd;
-    if (size >= sizeof(part)) {
+    if (length < 0)
+        return -1;
+    size = snprintf(expanded, sizeof(expanded), "%.*s%.*s%s", link[0] == '/' ? 0 : (int)before,
+                    path, (int)length, link, path + end);
+    if (size < 0 || (size_t)size >= sizeof(expanded)) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    for (size_t end = 1; end <= size; end++) {
-        char *name;
-        int parent, made, saved;
+    memcpy(path, expanded, (size_t)size + 1);
+    return LINK_TO_NOTHING;
+}
 
-        if (end < size && path[end] != '/')
+/* Make what is missing at the first `end` bytes of `path`, whose folder is there. */
+static int make_part(struct clone *c, char *path, size_t end, int folder, mode_t mode)
+{
+    char part[PATH_MAX];
+    char *name;
+    int parent, made, saved;
+    int fd;
+
+    memcpy(part, path, end);
+    part[end] = 0;
+    fd = in_root(c, part, O_PATH);
+    if (fd >= 0)
+        return close(fd);
+    if (errno != ENOENT)
+        return -1;
+    name = strrchr(part, '/');
+    if (!name || !name[1])
+        return 0;
+    *name++ = 0;
+    parent = in_root(c, part[0] ? part : "/", O_PATH | O_DIRECTORY);
+    if (parent < 0)
+        return -1;
+    made = folder ? mkdirat(parent, name, mode) : mknodat(parent, name, S_IFREG | mode, 0);
+    /* There, and yet it was not found: a link that leads to nothing. */
+    if (made < 0 && errno == EEXIST)
+        made = expand_link(parent, path, end, name);
+    saved = errno;
+    close(parent);
+    errno = saved;
+    return made;
+}
+
+static int make_parts(struct clone *c, char *path, int folder, mode_t mode)
+{
+    for (size_t end = 1, size = strlen(path); end <= size; end++) {
+        int last = end == size, made;
+
+        if (!last && path[end] != '/')
             continue;
-        memcpy(part, path, end);
-        part[end] = 0;
-        fd = in_root(c, part, O_PATH);
-        if (fd >= 0) {
-            close(fd);
-            continue;
+        made = make_part(c, path, end, !last || folder, last ? mode : 0755);
+        if (made < 0)
+            return made;
+    }
+    return 0;
+}
+
+/* Open `wanted` below the root, making missing folders (and the last part, a folder or a file). */
+static int make_path(struct clone *c, const char *wanted, int folder, mode_t mode)
+{
+    char path[PATH_MAX];
+    size_t size = strlen(wanted);
+    int fd = in_root(c, wanted, O_PATH), made;
+
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
+    if (size >= sizeof(path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(path, wanted, size + 1);
+    for (int links = 0; (made = make_parts(c, path, folder, mode)) < 0; links++) {
+        if (made != LINK_TO_NOTHING)
+            return -1;
+        if (links == MAX_LINKS) {
+            errno = ELOOP;
+            return -1;
         }
-        if (errno != ENOENT)
-            return -1;
-        name = strrchr(part, '/');
-        if (!name || !name[1])
-            continue;
-        *name++ = 0;
-        parent = in_root(c, part[0] ? part : "/", O_PATH | O_DIRECTORY);
-        if (parent < 0)
-            return -1;
-        if (end < size || folder)
-            made = mkdirat(parent, name, end < size ? 0755 : mode);
-        else
-            made = mknodat(parent, name, S_IFREG | mode, 0);
-        saved = errno;
-        close(parent);
-        errno = saved;
-        if (made < 0 && saved != EEXIST)
-            return -1;
     }
     return in_root(c, path, O_PATH);
 }
@@ -203,7 +249,7 @@ static int step_mount(struct clone *c, const struct step *step)
 static int step_bind(struct clone *c, const struct step *step)
 {
     int mount = arg_fd(step, 0), target;
-    struct stat info;
+    struct stat info, place;
 
     if (fstat(mount, &info) < 0)
         return -1;
@@ -211,8 +257,12 @@ static int step_bind(struct clone *c, const struct step *step)
         change(mount, 0, 0, arg_number(step, 4), arg_number(step, 5) & 2) < 0)
         return -1;
     target = make_path(c, arg_text(step, 1), S_ISDIR(info.st_mode), 0755);
-    if (target < 0)
+    if (target < 0 || fstat(target, &place) < 0)
         return -1;
+    if (S_ISDIR(info.st_mode) != S_ISDIR(place.st_mode)) {
+        errno = ENOTDIR;    /* move_mount would only say EINVAL */
+        return -1;
+    }
     return attach(mount, target);
 }
 

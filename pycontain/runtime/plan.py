@@ -192,9 +192,7 @@ def container(spec: oci.Spec, settings: Settings) -> list[Step]:
     # while the parent is still that maker: it is made afterwards (cgroup_namespaces(7)).
     flags = sum(CLONE_FLAGS[kind] for kind in new if kind not in ("cgroup", "time"))
     steps.append(Step("clone", flags, text=f"clone a process with new {_list(new)} namespaces"))
-    if "oomScoreAdj" in process:
-        value = process["oomScoreAdj"]
-        steps.append(Step("oom_score", str(value), text=f"set oom_score_adj to {value}"))
+    steps += _oom_score(process)
     for kind, path in joined.items():
         if kind != "pid":
             text = f"join {kind} namespace {path}"
@@ -218,6 +216,7 @@ def execution(process: oci.Process, join: Step, settings: Settings) -> list[Step
     if flags & CLONE_FLAGS["pid"]:
         steps.append(Step("join_pid", handle, text="join the container's pid namespace"))
     steps.append(Step("clone", 0, text="clone a process"))
+    steps += _oom_score(process)
     steps.append(
         Step("join", handle, flags & ~CLONE_FLAGS["pid"], text="join the container's namespaces")
     )
@@ -227,6 +226,13 @@ def execution(process: oci.Process, join: Step, settings: Settings) -> list[Step
         steps.append(Step("console", *settings.size, 0, text="open a terminal in the container"))
     steps += _privileges(process, settings)
     return steps
+
+
+def _oom_score(process: oci.Process) -> list[Step]:
+    if "oomScoreAdj" not in process:
+        return []
+    value = process["oomScoreAdj"]
+    return [Step("oom_score", str(value), text=f"set oom_score_adj to {value}")]
 
 
 def _list(words: Iterable[str]) -> str:
@@ -266,9 +272,8 @@ def _root(spec: oci.Spec, settings: Settings) -> list[Step]:
     process = spec["process"]
     steps = [
         Step("propagation", MS_REC | MS_SLAVE, text="let no mount of ours reach the host"),
-        Step("root", ROOT, _PROPAGATION[linux.get("rootfsPropagation") or "rprivate"],
-             text="attach the root file system"),
-    ]  # fmt: skip
+        Step("root", ROOT, MS_PRIVATE, text="attach the root file system"),
+    ]
     for mount in spec.get("mounts", []):
         steps.append(_mount(mount))
         if mount["destination"] == "/dev" and mount.get("type") == "tmpfs":
@@ -290,6 +295,13 @@ def _root(spec: oci.Spec, settings: Settings) -> list[Step]:
             Step("attributes", "/", ATTR_RDONLY, 0, text="make the root file system read-only")
         )
     steps.append(Step("pivot", text="change into the root file system and drop the host's"))
+    # Not before: pivot_root(2) refuses a shared root.
+    propagation = linux.get("rootfsPropagation", "")
+    if propagation not in ("", "private", "rprivate"):
+        flags = _PROPAGATION[propagation] | (MS_REC if propagation.startswith("r") else 0)
+        steps.append(
+            Step("propagation", flags, text=f"make the root file system {propagation}")
+        )
     return steps
 
 

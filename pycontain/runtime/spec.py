@@ -324,6 +324,8 @@ def build(
         process["args"] = [init_path, "--", *process["args"]]
     if console_size and options.tty:
         process["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
+    if not rootless:  # the caller's own would be inherited, and only root may lower one
+        process["oomScoreAdj"] = 0
     mounts = _system_mounts(options, namespaces, rootless, shm_source)
     own = user_mounts(options, config)
     own_mounts = [_user_mount(mount, volume_folders or {}) for mount in own]

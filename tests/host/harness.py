@@ -166,6 +166,11 @@ def collect(
     return found
 
 
+def python_env(**more: str) -> dict[str, str]:
+    """An environment in which a Python of its own finds what this one found."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+
+
 class CommandLine:
     """``pycontain`` in a process of its own, over one store."""
 
@@ -183,12 +188,17 @@ class CommandLine:
             return self._on_terminal([*self.argv, *args], input or b"", timeout)
         stdin = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         return subprocess.run(
-            [*self.argv, *args], capture_output=True, timeout=timeout, check=False, **stdin
+            [*self.argv, *args],
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            env=python_env(),
+            **stdin,
         )
 
     def start(self, *args: str, **how: Any) -> subprocess.Popen[bytes]:
         """Start it and go on."""
-        return subprocess.Popen([*self.argv, *args], **how)
+        return subprocess.Popen([*self.argv, *args], **{"env": python_env(), **how})
 
     def _on_terminal(
         self, argv: list[str], data: bytes, timeout: float
@@ -197,7 +207,7 @@ class CommandLine:
         end = time.monotonic() + timeout
         output = b""
         with subprocess.Popen(
-            argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=python_env()
         ) as child:
             os.close(slave)
             try:

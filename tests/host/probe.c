@@ -1,4 +1,5 @@
 /* Makes one system call and tells what came of it: probe NUMBER [ARGUMENT…]
+ * It prints "ok" (with VALUE in the environment the result) or the name of errno.
  * An argument is a number, or text that begins with '=' and is handed over as a pointer. */
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +23,9 @@ int main(int argc, char **argv)
     result = syscall(word(argv, argc, 1), word(argv, argc, 2), word(argv, argc, 3),
                      word(argv, argc, 4), word(argv, argc, 5), word(argv, argc, 6),
                      word(argv, argc, 7));
-    printf("%s\n", result < 0 ? strerrorname_np(errno) : "ok");
+    if (result >= 0 && getenv("VALUE"))
+        printf("%ld\n", result);
+    else
+        printf("%s\n", result < 0 ? strerrorname_np(errno) : "ok");
     return 0;
 }

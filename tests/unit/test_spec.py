@@ -165,7 +165,7 @@ def test_the_process_of_root() -> None:
     assert process["terminal"] is False
     assert process["noNewPrivileges"] is False
     assert "rlimits" not in process
-    assert "oomScoreAdj" not in process
+    assert process["oomScoreAdj"] == 0
     assert "consoleSize" not in process
 
 

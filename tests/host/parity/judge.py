@@ -1,0 +1,83 @@
+"""Compares the answers of the two sides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .player import Answer
+    from .rows import Row, Said, Scene
+
+
+def problems(
+    scene: Scene, ours: Sequence[Answer], dockers: Sequence[Answer], *, live: bool
+) -> list[str]:
+    """Return what is not as it must be, in words.
+
+    Args:
+        scene: the rows.
+        ours, dockers: an answer each.
+        live: docker answered on this machine now.
+    """
+    found: list[str] = []
+    for row, our, docker in zip(scene.rows, ours, dockers, strict=True):
+        if row.local and not live:
+            continue
+        faults = _faults(row, our, docker)
+        if faults:
+            found.append(_told(scene, row, our, docker, faults))
+    return found
+
+
+def _faults(row: Row, ours: Answer, docker: Answer) -> list[str]:
+    if row.differs is None:
+        return unlike(row, ours, docker)
+    assert row.ours is not None
+    assert row.dockers is not None
+    return [
+        *(f"ours: {fault}" for fault in unexpected(row.ours, ours)),
+        *(f"docker's: {fault}" for fault in unexpected(row.dockers, docker)),
+    ]
+
+
+def unlike(row: Row, ours: Answer, docker: Answer) -> list[str]:
+    """Return in what two answers that should be the same differ."""
+    found = []
+    if ours.code != docker.code:
+        found.append("exit code")
+    if not row.any_out and ours.out != docker.out:
+        found.append("standard output")
+    if row.same_err and ours.err != docker.err:
+        found.append("standard error")
+    if bool(ours.err) != bool(docker.err):
+        found.append("one has something on standard error")
+    if row.err is not None:
+        for name, answer in (("our", ours), ("docker's", docker)):
+            if row.err.lower() not in answer.err.lower():
+                found.append(f"{row.err!r} is not in {name} standard error")
+    return found
+
+
+def unexpected(said: Said, answer: Answer) -> list[str]:
+    """Return in what an answer is not what a difference row says."""
+    found = []
+    if answer.code != said.code:
+        found.append(f"exit code is not {said.code}")
+    if isinstance(said.out, str) and answer.out != said.out:
+        found.append(f"standard output is not {said.out!r}")
+    if isinstance(said.err, str):
+        if not said.err and answer.err:
+            found.append("standard error is not empty")
+        elif said.err.lower() not in answer.err.lower():
+            found.append(f"{said.err!r} is not in standard error")
+    return found
+
+
+def _told(scene: Scene, row: Row, ours: Answer, docker: Answer, faults: list[str]) -> str:
+    return (
+        f"{scene.name}: {row.line}\n    {'; '.join(faults)}\n"
+        f"    ours:   {ours.code} {ours.out!r} {ours.err!r}\n"
+        f"    docker: {docker.code} {docker.out!r} {docker.err!r}\n"
+    )

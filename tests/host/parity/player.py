@@ -1,0 +1,250 @@
+"""Carries rows out with one engine, and makes its answers comparable."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import termios
+import time
+from dataclasses import dataclass, field
+from fcntl import ioctl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .rows import Row, Scene
+
+PATIENCE = 30.0
+BOX = "--network none busybox"
+TOOL = "--network none tooled"
+_ROWS_AND_COLUMNS = (30, 100)
+
+# A profile that refuses one call which nothing needs: socket(2) for AF_VSOCK would be too clever.
+_PROFILE = (
+    '{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],'
+    ' "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "args": []}]}'
+)
+_FILES = {
+    "env.list": "# a comment\nFILE=from file\nBOTH=file\nFROM_HOST\nNOT_THERE\n\nQUOTED='q'\n",
+    "bad.list": "A B=1\n",
+    "profile.json": _PROFILE,
+    "broken.json": "{",
+    "src/file": "host\n",
+}
+
+
+@dataclass
+class Answer:
+    """What a command line answered, normalised."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Player:
+    """One engine's command line.
+
+    Attributes:
+        argv: how it is called.
+        folder: for scratch folders; need not exist.
+        docker: whether it is docker.
+        extra: additional environment.
+    """
+
+    argv: Sequence[str]
+    folder: str
+    docker: bool
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def play(self, scene: Scene) -> list[Answer]:
+        """Carry out all rows of a scene, in order; their answers."""
+        scratch = f"{self.folder}/{scene.name.replace(' ', '-')}"
+        furnish(scratch)
+        words = {"dir": scratch, **_host_namespaces()}
+        ids: dict[str, str] = {}
+        return [self._answer(row, scratch, words, ids) for row in scene.rows]
+
+    def clear(self) -> None:
+        """Remove every container."""
+        listed = subprocess.run(
+            [*self.argv, "ps", "-aq"], capture_output=True, check=True, env=self._environment("/")
+        )
+        names = listed.stdout.decode().split()
+        if names:
+            command = [*self.argv, "rm", "-fv", *names]
+            subprocess.run(command, capture_output=True, check=True, env=self._environment("/"))
+
+    def _answer(
+        self, row: Row, scratch: str, words: dict[str, str], ids: dict[str, str]
+    ) -> Answer:
+        end = time.monotonic() + PATIENCE
+        while True:
+            code, out, err = self._run(row, scratch, {**words, **ids})
+            if row.until is None or row.until in out + err or time.monotonic() > end:
+                break
+            time.sleep(0.05)
+        if row.save:
+            ids[row.save] = out.strip()
+        out, err = (normalised(text, scratch, ids) for text in (out, err))
+        return Answer(code, out, err)
+
+    def _run(self, row: Row, scratch: str, words: dict[str, str]) -> tuple[int, str, str]:
+        line = _replaced(row.spelt(self.docker), words)
+        if row.on_host:
+            argv = ["sh", "-c", line[1:]]
+        else:
+            argv = [*self.argv, *_words(line)]
+        run = _on_terminal if row.tty else _on_pipes
+        code, out, err = run(argv, row, scratch, self._environment(scratch))
+        return code, out.decode(errors="replace"), err.decode(errors="replace")
+
+    def _environment(self, home: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": home,  # no configuration of a user's
+            "LANG": "C.UTF-8",
+            "TERM": "xterm",
+            "TZ": "UTC",
+            "FROM_HOST": "host value",
+            **self.extra,
+        }
+
+
+def furnish(scratch: str) -> None:
+    """Make a scratch folder with the files that rows speak of."""
+    os.makedirs(f"{scratch}/src/inner")
+    for name, text in _FILES.items():
+        with open(f"{scratch}/{name}", "w") as file:
+            file.write(text)
+
+
+def _host_namespaces() -> dict[str, str]:
+    kinds = ("pid", "ipc", "uts", "net", "cgroup")
+    return {f"{kind}_ns": os.readlink(f"/proc/self/ns/{kind}") for kind in kinds}
+
+
+def _replaced(line: str, words: dict[str, str]) -> str:
+    def word(match: re.Match[str]) -> str:
+        name, length = match[1], match[2]
+        if name not in words:
+            return match[0]
+        return words[name][: int(length)] if length else words[name]
+
+    return re.sub(r"@(\w+)(?::(\d+))?", word, line)
+
+
+def _words(line: str) -> Iterator[str]:
+    for word in shlex.split(line):
+        if word in ("BOX", "TOOL"):
+            yield from (BOX if word == "BOX" else TOOL).split()
+        else:
+            yield word
+
+
+# ---------------------------------------------------------------------------------- normalisation
+
+_COMMON = (
+    (r"\bsha256:[0-9a-f]{64}\b", "sha256:<id>"),
+    (r"\b[0-9a-f]{64}\b", "<id>"),
+    (r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{12}\b", "<id>"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "<time>"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? \+0000 UTC", "<time>"),
+    (r"(Less than a second|About a minute|\d+ (second|minute|week|month|year)s?)( ago)?", "<ago>"),
+)
+
+
+def normalised(text: str, scratch: str, ids: dict[str, str]) -> str:
+    """Return `text` with what cannot be the same twice replaced by its name."""
+    text = text.replace(scratch, "<dir>")
+    for name, identity in ids.items():
+        if identity:
+            text = text.replace(identity, f"<{name}>").replace(identity[:12], f"<{name}:12>")
+    for pattern, word in _COMMON:
+        text = re.sub(pattern, word, text)
+    return text
+
+
+# --------------------------------------------------------------------------------------- processes
+
+
+def _on_pipes(
+    argv: list[str], row: Row, scratch: str, env: dict[str, str]
+) -> tuple[int, bytes, bytes]:
+    if row.signal:
+        return _signalled(argv, row, scratch, env)
+    data = None if row.stdin is None else row.stdin.encode()
+    null = subprocess.DEVNULL if data is None else None
+    done = subprocess.run(
+        argv, input=data, stdin=null, capture_output=True, cwd=scratch, env=env, timeout=PATIENCE,
+        check=False,
+    ) if data is None else subprocess.run(
+        argv, input=data, capture_output=True, cwd=scratch, env=env, timeout=PATIENCE, check=False
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def _signalled(
+    argv: list[str], row: Row, scratch: str, env: dict[str, str]
+) -> tuple[int, bytes, bytes]:
+    """Send a signal once the output says that the container is ready for it."""
+    assert row.after
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=scratch, env=env,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        out = _read_until(child.stdout.fileno(), row.after)
+        child.send_signal(signal.Signals[f"SIG{row.signal}"])
+        rest, err = child.communicate(timeout=PATIENCE)
+    return child.returncode, out + rest, err
+
+
+def _read_until(descriptor: int, text: str) -> bytes:
+    end = time.monotonic() + PATIENCE
+    found = b""
+    while text.encode() not in found:
+        assert time.monotonic() < end, f"no {text!r} in {found!r}"
+        if select.select([descriptor], [], [], 0.1)[0]:
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                break
+            found += chunk
+    return found
+
+
+def _on_terminal(
+    argv: list[str], row: Row, scratch: str, env: dict[str, str]
+) -> tuple[int, bytes, bytes]:
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *_ROWS_AND_COLUMNS, 0, 0))
+    keys = row.keys.encode()
+    end = time.monotonic() + PATIENCE
+    out = b""
+    with subprocess.Popen(
+        argv, stdin=slave, stdout=slave, stderr=slave, cwd=scratch, env=env, start_new_session=True
+    ) as child:
+        os.close(slave)
+        try:
+            while True:
+                if keys and (row.after or "").encode() in out:
+                    keys = keys[os.write(master, keys) :]
+                if select.select([master], [], [], 0.1)[0]:
+                    try:
+                        out += os.read(master, 65536)
+                    except OSError:  # EIO: nobody has the other end any more, pty(7)
+                        break
+                assert time.monotonic() < end, out
+        finally:
+            os.close(master)
+            if time.monotonic() > end:
+                child.kill()
+    return child.returncode, out, b""

@@ -1,0 +1,101 @@
+"""What a row of the table is.
+
+A row's line is a command line without the program's name. In it
+
+- ``BOX`` stands for ``--network none busybox`` and ``TOOL`` for ``--network none tooled`` (docker's
+  default network is a bridge, which this machine may not have, pycontain's is none);
+- ``@dir`` is a scratch folder, ``@NAME`` an id that an earlier row saved, ``@NAME:6`` its start,
+  ``@pid_ns`` (``ipc_ns``, ``uts_ns``, ``net_ns``, ``cgroup_ns``) the host's namespace;
+- ``!`` in front makes it a shell command of the host, in the scratch folder: what the rows before
+  left there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one side is expected to answer where the two differ.
+
+    Attributes:
+        code: exit code.
+        out: standard output, normalised; ``...`` is anything.
+        err: a phrase of standard error, in any case; empty is no output at all, ``...`` anything.
+    """
+
+    code: int = 0
+    out: str | EllipsisType = ""
+    err: str | EllipsisType = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One command line, and how its answers are compared.
+
+    The exit code is compared always, and so is whether there was anything on standard error.
+
+    Attributes:
+        line: the command line.
+        docker: docker's, where it is spelt differently.
+        err: a phrase that both must have on standard error, in any case.
+        same_err: standard error is compared as a whole.
+        any_out: standard output is not compared.
+        local: the answer depends on the machine: compared with a docker beside it only.
+        stdin: text for standard input, which is /dev/null otherwise.
+        tty: run on a terminal of 30 lines and 100 columns, whose text is standard output.
+        after: text of the output that `keys` and `signal` wait for.
+        keys: what is typed on the terminal.
+        signal: sent to the client, as ``TERM``.
+        save: keep standard output as the id ``@save``.
+        until: run again until this is in the output.
+        differs: the reason of an intended difference; `ours` and `dockers` are what is expected.
+    """
+
+    line: str
+    docker: str | None = None
+    err: str | None = None
+    same_err: bool = False
+    any_out: bool = False
+    local: bool = False
+    stdin: str | None = None
+    tty: bool = False
+    after: str | None = None
+    keys: str = ""
+    signal: str = ""
+    save: str = ""
+    until: str | None = None
+    differs: str | None = None
+    ours: Said | None = None
+    dockers: Said | None = None
+
+    def __post_init__(self) -> None:
+        both = self.ours is not None and self.dockers is not None
+        assert both is (self.differs is not None), f"{self.line}: a difference is told whole"
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it is a command of the host."""
+        return self.line.startswith("!")
+
+    def spelt(self, for_docker: bool) -> str:
+        """Return the line for one side."""
+        return self.docker if for_docker and self.docker is not None else self.line
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Rows that one store sees in this order; what they leave is removed at the end."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+
+def scene(name: str, *rows: Row | str) -> Scene:
+    """Return a scene; a text is a row whose answers are compared whole."""
+    return Scene(name, tuple(Row(row) if isinstance(row, str) else row for row in rows))
