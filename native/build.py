@@ -61,11 +61,12 @@ def build_program(folder: Path, name: str, *more: str) -> None:
 
 
 def build_sanitized(folder: Path) -> None:
-    """Compile the programs with ASan and UBSan into `folder`."""
+    """Compile the programs with ASan and UBSan into `folder`; their reports go there too."""
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    shared = ["sanitize.c", *SANITIZE, f'-DREPORT="{folder}/report"']
     for name in PROGRAMS:
-        more = SANITIZE_STATIC if name in INSIDE else ["sanitize.c", *SANITIZE]
-        build_program(folder.resolve(), name, *more)
+        build_program(folder, name, *(SANITIZE_STATIC if name in INSIDE else shared))
 
 
 def build_extension(builder: str) -> None:

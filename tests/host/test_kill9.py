@@ -43,7 +43,7 @@ COMMAND, MONITOR, CLONE, CLEANUP = "0", "2", "3", "4"
 TO_THE_END = "+"  # the monitor outlives the command: follow it until it has ended
 NAME = "doomed"
 BYSTANDER = "bystander"
-SHARE = 7  # the sampled test takes one point in so many
+SHARE = 10  # the sampled test takes one point in so many
 LEAST = 2
 LIMIT = 30.0  # seconds after which a command counts as stuck
 
@@ -159,7 +159,8 @@ class Stage:
         try:
             result = self.go(count)
             assert "Traceback" not in result.stderr, result.stderr
-            if self._role == COMMAND:
+            # How often a call is tried again differs from run to run: it may have got through.
+            if self._role == COMMAND and len(self.calls()) >= count:
                 assert result.returncode == 137, result
             check(self._store)
         except Exception as err:

@@ -102,7 +102,7 @@ class Player:
         if row.on_host:
             argv = ["sh", "-c", line[1:]]
         else:
-            argv = [*self.argv, *_words(line)]
+            argv = [*self.argv, *line_words(line)]
         run = _on_terminal if row.tty else _on_pipes
         code, out, err = run(argv, row, scratch, self._environment(scratch))
         return code, out.decode(errors="replace"), err.decode(errors="replace")
@@ -142,7 +142,12 @@ def _replaced(line: str, words: dict[str, str]) -> str:
     return re.sub(r"@(\w+)(?::(\d+))?", word, line)
 
 
-def _words(line: str) -> Iterator[str]:
+def line_words(line: str) -> list[str]:
+    """Return the arguments of a line."""
+    return list(_expanded(line))
+
+
+def _expanded(line: str) -> Iterator[str]:
     for word in shlex.split(line):
         if word in ("BOX", "TOOL"):
             yield from (BOX if word == "BOX" else TOOL).split()
@@ -181,14 +186,10 @@ def _on_pipes(
 ) -> tuple[int, bytes, bytes]:
     if row.signal:
         return _signalled(argv, row, scratch, env)
-    data = None if row.stdin is None else row.stdin.encode()
-    null = subprocess.DEVNULL if data is None else None
+    stdin = {"stdin": subprocess.DEVNULL} if row.stdin is None else {"input": row.stdin.encode()}
     done = subprocess.run(
-        argv, input=data, stdin=null, capture_output=True, cwd=scratch, env=env, timeout=PATIENCE,
-        check=False,
-    ) if data is None else subprocess.run(
-        argv, input=data, capture_output=True, cwd=scratch, env=env, timeout=PATIENCE, check=False
-    )  # fmt: skip
+        argv, capture_output=True, cwd=scratch, env=env, timeout=PATIENCE, check=False, **stdin
+    )  # type: ignore[call-overload]
     return done.returncode, done.stdout, done.stderr
 
 

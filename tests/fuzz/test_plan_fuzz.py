@@ -1,0 +1,151 @@
+"""The reader of plans under mutated plans, with ASan and UBSan watching."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pycontain.runtime import lifecycle, plan
+from pycontain.runtime.steps import OPERATIONS, Handle, Step, encode, handles
+
+if TYPE_CHECKING:
+    from pycontain.model import oci
+    from pycontain.runtime.steps import Argument
+
+HERE = Path(__file__).parent
+NATIVE = HERE.parent.parent / "native"
+SECONDS = 4
+SANITIZERS = "address,undefined"
+CC = shutil.which("cc")
+CLANG = shutil.which("clang")
+
+SPEC = {
+    "root": {},
+    "hostname": "box",
+    "process": {
+        "args": ["sh", "-c", "true"],
+        "env": ["PATH=/bin", "A="],
+        "cwd": "/tmp",
+        "terminal": True,
+        "user": {"uid": 1, "gid": 2, "additionalGids": [3, 4]},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 6}],
+        "noNewPrivileges": True,
+        "oomScoreAdj": 7,
+    },
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "options": ["nosuid"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+    ],
+    "linux": {
+        "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")],
+        "sysctl": {"net.ipv4.ip_forward": "1"},
+        "maskedPaths": ["/proc/kcore"],
+        "readonlyPaths": ["/proc/sys"],
+    },
+}
+ARGUMENTS: dict[str, Argument] = {
+    "n": 1, "s": "text", "l": ("one", "", "three"), "b": bytes(range(16)),
+    "f": Handle("given", "it"),
+}  # fmt: skip
+
+
+def steps_of_a_container() -> list[Step]:
+    settings = [
+        Step("run", "r" * 16, "b" * 36),
+        Step("owner", lifecycle.OWNER, 1, 0),
+        Step("stdio", 1, 1, 0),
+        Step("log", "k8s-file", 1 << 20, 3),
+        Step("cleanup", ("python", "-c", "pass"), ("PATH=/bin",)),
+    ]
+    return settings + plan.container(cast("oci.Spec", SPEC), plan.Settings(seccomp=(bytes(64), 0)))
+
+
+def steps_of_every_kind() -> list[Step]:
+    """Each operation once, in the order of the table: settings, host, clone, container, exec."""
+    return [Step(name, *(ARGUMENTS[kind] for kind in kinds)) for name, kinds in OPERATIONS if name]
+
+
+def wire(steps: list[Step]) -> bytes:
+    wanted = handles(steps)
+    return encode(steps, wanted.index, len(wanted))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for number, steps in enumerate((steps_of_a_container(), steps_of_every_kind())):
+        (folder / str(number)).write_bytes(wire(steps))
+    return folder
+
+
+def build(
+    compiler: str | None, folder: Path, *flags: str, reader: Path = NATIVE / "plan.c"
+) -> Path:
+    """Build the fuzzer of a reader, or skip and say why."""
+    if compiler is None:
+        pytest.skip("the compiler is not installed")
+    program = folder / "plan_fuzz"
+    result = subprocess.run(
+        [compiler, "-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror",
+         "-fno-sanitize-recover=all", f"-I{NATIVE}", *flags, "-o", program,
+         HERE / "plan_fuzz.c", reader],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode and ("cannot find" in result.stderr or "unable to find" in result.stderr):
+        pytest.skip(f"{compiler} comes without its sanitizers: {result.stderr.splitlines()[0]}")
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    # Leaks are looked for by tracing the own process, which not every machine allows.
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=120, env=environment
+    )
+
+
+def mutator(folder: Path, reader: Path = NATIVE / "plan.c") -> Path:
+    return build(CC, folder, f"-fsanitize={SANITIZERS}", "-DSTANDALONE", reader=reader)
+
+
+def test_good_plans_are_accepted(corpus: Path) -> None:
+    from pycontain._native._kernel import ffi, lib
+
+    for path in corpus.iterdir():
+        data = path.read_bytes()
+        why = lib.plan_check(data, len(data))
+        assert why == ffi.NULL, ffi.string(why)
+
+
+def test_mutated_plans(corpus: Path, tmp_path: Path) -> None:
+    seed = str(random.randrange(1 << 32))
+    result = run(mutator(tmp_path), str(SECONDS), seed, *sorted(corpus.iterdir()))
+    assert result.returncode == 0, f"seed {seed}: {result.stderr}"
+    assert int(result.stdout) > 1000
+
+
+def test_fuzzed_plans(corpus: Path, tmp_path: Path) -> None:
+    """The same with libFuzzer, which looks for inputs that reach new code."""
+    program = build(CLANG, tmp_path, f"-fsanitize=fuzzer,{SANITIZERS}")
+    limits = (f"-max_total_time={SECONDS}", "-max_len=16384", f"-artifact_prefix={tmp_path}/")
+    result = run(program, *limits, corpus)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_reader_that_leaves_its_buffer_is_seen(corpus: Path, tmp_path: Path) -> None:
+    """The test of the tests: a reader without one of its checks does not survive."""
+    source = (NATIVE / "plan.c").read_text()
+    check = "if (arg->size > size - offset || (arg->size + 7ull) / 8 * 8 > size - offset)"
+    assert check in source
+    (tmp_path / "plan.c").write_text(source.replace(check, "if (0)"))
+    program = mutator(tmp_path, tmp_path / "plan.c")
+    result = run(program, str(SECONDS), "1", *sorted(corpus.iterdir()))
+    assert result.returncode != 0
+    assert "Sanitizer" in result.stderr or "plan_fuzz" in result.stderr

@@ -1,0 +1,43 @@
+"""Fixtures of the parity table: a store with its images, and a docker beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pycontain import Engine
+
+from . import images, live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .player import Player
+
+
+@pytest.fixture(scope="session")
+def image_cache(image_cache: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The suite's store, and the table's own image."""
+    folder = tmp_path_factory.mktemp("parity-images")
+    os.makedirs(f"{folder}/root", mode=0o700)
+    for name in ("version", "images", "layers", "cache"):
+        subprocess.run(["cp", "-al", f"{image_cache}/{name}", f"{folder}/root"], check=True)
+    layout = Engine(f"{folder}/root", f"{folder}/state").layout
+    layout.prepare()
+    images.prepare(layout)
+    return f"{folder}/root"
+
+
+@pytest.fixture(scope="session")
+def docker(image_cache: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player | None]:
+    """A docker daemon for the session, None where it is not installed."""
+    if not live.installed():
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("docker")
+    layout = Engine(image_cache, f"{folder}/state").layout
+    with live.docker(f"{folder}/docker", layout) as player:
+        yield player

@@ -1,0 +1,7 @@
+"""The table: every scene."""
+
+from __future__ import annotations
+
+from . import table_containers, table_listings, table_run
+
+SCENES = (*table_run.SCENES, *table_containers.SCENES, *table_listings.SCENES)

@@ -1,0 +1,83 @@
+"""pycontain answers as docker does, and where it does not, a row says why."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pycontain.cli.flags import HelpRequested, UsageError, parse
+from pycontain.cli.main import GLOBAL_FLAGS, VERBS, load_verb
+
+from . import judge, live
+from .player import Player, line_words
+from .table import SCENES
+
+if TYPE_CHECKING:
+    from harness import CommandLine
+
+    from .rows import Scene
+
+
+def ids(scene: Scene) -> str:
+    return scene.name.replace(" ", "-")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("scene", SCENES, ids=ids)
+def test_answers_are_dockers(
+    scene: Scene, pycontain: CommandLine, docker: Player | None, tmp_path: str
+) -> None:
+    word = "PYCONTAIN_TEST_SESSION"
+    extra = {word: os.environ[word]}
+    ours = Player(pycontain.argv, f"{tmp_path}/scratch", docker=False, extra=extra).play(scene)
+    recorded = live.recorded().answers(scene)
+    assert recorded is not None, "python -m tests.host.parity.record"
+    found = judge.problems(scene, ours, recorded, live=False)
+    if docker is not None:
+        answers = docker.play(scene)
+        docker.clear()
+        beside = judge.problems(scene, ours, answers, live=True)
+        found += [f"(live) {problem}" for problem in beside if problem not in found]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_every_row_has_a_recorded_answer() -> None:
+    recording = live.recorded()
+    assert list(recording.scenes) == [scene.name for scene in SCENES]
+    stale = [scene.name for scene in SCENES if recording.answers(scene) is None]
+    assert not stale, "python -m tests.host.parity.record " + " ".join(map(repr, stale))
+
+
+def shown() -> set[tuple[str, str]]:
+    """The flags that rows use, by verb; the verb of a global flag is empty."""
+    found: set[tuple[str, str]] = set()
+    for row in (row for scene in SCENES for row in scene.rows if not row.on_host):
+        try:
+            values, rest = parse(GLOBAL_FLAGS, line_words(row.line), mixed=False)
+            found |= {("", flag.name) for flag in GLOBAL_FLAGS if values.given(flag.name)}
+            if not rest or rest[0] not in VERBS:
+                continue
+            verb = load_verb(rest[0])
+            values, _ = parse(verb.flags, rest[1:], mixed=verb.mixed)
+        except UsageError:
+            continue  # such a row shows that a line is refused, not what a flag does
+        except HelpRequested:
+            found.add((rest[0] if rest else "", "help"))
+            continue
+        found |= {(verb.name, ""), *((verb.name, f.name) for f in verb.flags if values.given(f.name))}
+    return found
+
+
+@pytest.mark.parametrize("name", ["", *VERBS])
+def test_every_flag_has_a_row(name: str) -> None:
+    flags = load_verb(name).flags if name else GLOBAL_FLAGS
+    wanted = {flag.name for flag in flags} | {"" if name else "help"}
+    missing = wanted - {flag for verb, flag in shown() if verb == name}
+    assert not missing, f"no row for {name} {sorted(missing)}"
+
+
+def test_scenes_have_names_of_their_own() -> None:
+    names = [scene.name for scene in SCENES]
+    assert len(set(names)) == len(names)

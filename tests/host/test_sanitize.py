@@ -1,0 +1,163 @@
+"""The C parts built with ASan and UBSan: containers run with them, and nothing is reported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import collect, wait_until
+
+from pycontain.errors import CommandNotFound
+from pycontain.runtime import lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness import Store
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(os.getuid() != 0, reason="needs root: runs containers"),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
+]
+
+CHECKOUT = Path(__file__).parent.parent.parent
+BROKEN = "#include <stdlib.h>\nint main(void) { volatile char *at = malloc(4); return at[4]; }\n"
+FLOOD = 8 << 20
+
+# Host tests that mean the programs as they are installed: their size, memory or linking.
+AS_INSTALLED = "pss or static or memory or megabyte or size or bench or thousand or hundred"
+
+
+def reports(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in folder.glob("report.*"))
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sanitized")
+    builder = [sys.executable, CHECKOUT / "native" / "build.py", "--sanitize", folder]
+    result = subprocess.run(builder, capture_output=True, text=True, check=False)
+    if "cannot find" in result.stderr and "san" in result.stderr:
+        pytest.skip(f"the compiler comes without its sanitizers: {result.stderr[-200:]}")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def sanitized(programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(lifecycle, "NATIVE", str(programs))
+    yield
+    assert not reports(programs)
+
+
+def test_a_report_is_seen(programs: Path, tmp_path: Path) -> None:
+    """Without environment and standard error, as a monitor has it."""
+    source, program = tmp_path / "broken.c", tmp_path / "broken"
+    source.write_text(BROKEN)
+    subprocess.run(
+        ["cc", "-fsanitize=address,undefined", f'-DREPORT="{tmp_path}/report"', "-o", program,
+         source, CHECKOUT / "native" / "sanitize.c"],
+        check=True,
+    )  # fmt: skip
+    result = subprocess.run([program], env={}, stderr=subprocess.DEVNULL, check=False)
+    assert result.returncode != 0
+    assert "heap-buffer-overflow" in reports(tmp_path)
+
+
+def test_the_monitor_is_the_sanitized_one(sanitized: None, store: Store) -> None:
+    identity = store.detach()
+    monitor = store.run_record(identity).monitor
+    assert "libasan" in Path(f"/proc/{monitor}/maps").read_text()
+
+
+def test_run(sanitized: None, store: Store) -> None:
+    result = store.run("sh", "-c", "cat; echo bad >&2; exit 3", input=b"good", init=True)
+    assert (result.exit_code, result.stdout, result.stderr) == (3, b"good", b"bad\n")
+    assert store.run("sh", "-c", "kill -9 $$", init=True).exit_code == 137
+    assert store.run("id", "-u", user="12:34", umask=0o77).stdout == b"12\n"
+    assert store.run("sleep", "100", timeout=1).exit_code == 137
+
+
+def test_failed_start(sanitized: None, store: Store) -> None:
+    with pytest.raises(CommandNotFound):
+        store.run("/missing")
+
+
+def test_exec(sanitized: None, store: Store) -> None:
+    identity = store.detach()
+    assert store.exec(identity, "cat", input=b"x" * 100000).stdout == b"x" * 100000
+    assert store.exec(identity, "sh", "-c", "exit 7", tty=True).code == 7
+
+
+def test_terminal(sanitized: None, store: Store) -> None:
+    _, attachment = store.attached("sh", tty=True, interactive=True)
+    attachment.resize(33, 99)
+    output = collect(attachment, b"stty size; exit 4\n")
+    attachment.close()
+    assert b"33 99" in output.stdout
+    assert output.code == 4
+
+
+@pytest.mark.parametrize("driver", ["k8s-file", "json-file", "none"])
+def test_flood(sanitized: None, store: Store, driver: str) -> None:
+    script = f"head -c {FLOOD} /dev/urandom; yes | head -n 100000"
+    result = store.run("sh", "-c", script, log_driver=driver, log_max_size=1 << 20)
+    assert len(result.stdout) == FLOOD + 200000
+
+
+def test_attach(sanitized: None, store: Store) -> None:
+    """More clients than find room, all but one of whom do not read, and one who goes away."""
+    identity = store.detach("sh", "-c", "sleep 1; yes | head -n 500000; echo end; read line",
+                            interactive=True)  # fmt: skip
+    clients = [store.containers.attach(identity) for _ in range(20)]
+    clients[0].close()
+    output = collect(clients[1], until=b"end\n")
+    assert len(output.stdout) + output.lagged == 1000004
+    assert clients[2].write_stdin(b"go\n") == 3
+    wait_until(lambda: store.state_of(identity) == "exited")
+    for client in clients[1:]:
+        client.close()
+
+
+def test_stop_and_restart(sanitized: None, store: Store) -> None:
+    identity = store.detach()
+    store.containers.restart(identity, timeout=0)
+    store.containers.stop(identity, timeout=0)
+    assert store.state_of(identity) == "exited"
+    removed = store.detach("true", remove=True)
+    wait_until(lambda: not os.path.exists(store.layout.container(removed).folder))
+
+
+@pytest.mark.slow
+def test_host_tests(programs: Path, tmp_path: Path) -> None:
+    """The other host tests, with a copy of the package around the sanitized programs."""
+    package = tmp_path / "pycontain"
+    skip = shutil.ignore_patterns("_native", "__pycache__")
+    shutil.copytree(CHECKOUT / "pycontain", package, ignore=skip)
+    shutil.copytree(CHECKOUT / "pycontain" / "_native", package / "_native")
+    shutil.copytree(CHECKOUT / "images", tmp_path / "images")
+    for program in ("monitor", "init", "holder"):
+        shutil.copy(programs / program, package / "_native" / program)
+    others = [
+        path
+        for path in sorted(Path(__file__).parent.glob("test_*.py"))
+        if path.name not in ("test_sanitize.py", "test_image_recipes.py", "test_readme.py")
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    began = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "-m", "not slow", "-k", f"not ({AS_INSTALLED})",
+         "--basetemp", tmp_path / "tests", *others],
+        cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = reports(programs)
+    assert not found
+    assert result.returncode == 0, f"{time.monotonic() - began:.0f} s\n{result.stdout[-5000:]}"
