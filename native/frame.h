@@ -20,6 +20,7 @@ enum frame_kind {
     FRAME_STDIN_END = 'e',
     FRAME_SIZE = 'w',    /* value: rows << 16 | columns */
     FRAME_SIGNAL = 's',  /* value: signal number */
+    FRAME_CLOSE = 'c',   /* the owner's reader is gone: so is the container's */
     FRAME_DONE = 'd',    /* the owner has done what follows the end */
 };
 

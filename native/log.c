@@ -4,7 +4,8 @@
  * the content ended a line and P when more of that line follows. What was read is written at once,
  * as P where the line has not ended: nothing waits in memory, so nothing is lost with the monitor.
  *
- * json-file, docker's: {"log":"…","stream":"…","time":"…"}, where the text carries its newline. */
+ * json-file, docker's: {"log":"…","stream":"…","time":"…"}, where the text carries its newline. It
+ * is text: a character that arrives in parts waits for its rest (three bytes at most). */
 #include "log.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 
 #define NAME "container.log"
 #define BATCH 48
+#define JSON_PIECE 8192     /* bytes of output in one entry at most */
 
 static int log_reopen(struct log *log)
 {
@@ -179,25 +181,77 @@ static size_t escape(char *out, const char *data, size_t size)
     return (size_t)(out - start);
 }
 
-static void write_json(struct log *log, const char *stream, const char *data, size_t size)
+static void append_json(struct log *log, const char *stream, const char *data, size_t size)
 {
-    static char text[8192 * 6];
+    static char text[JSON_PIECE * 6];
     char time[48], tail[128];
-    size_t tail_size;
+    struct iovec parts[3] = {{"{\"log\":\"", 8}, {text, 0}, {tail, 0}};
 
     stamp(time, sizeof(time));
-    tail_size = (size_t)snprintf(tail, sizeof(tail), "\",\"stream\":\"%s\",\"time\":\"%s\"}\n",
-                                 stream, time);
-    while (size) {
-        size_t limit = size < 8192 ? size : 8192;
-        const char *end = memchr(data, '\n', limit);
-        size_t length = end ? (size_t)(end - data) + 1 : limit;
-        struct iovec parts[3] = {{"{\"log\":\"", 8}, {text, 0}, {tail, tail_size}};
+    parts[2].iov_len = (size_t)snprintf(
+        tail, sizeof(tail), "\",\"stream\":\"%s\",\"time\":\"%s\"}\n", stream, time);
+    parts[1].iov_len = escape(text, data, size);
+    append(log, parts, 3, size);
+}
 
-        parts[1].iov_len = escape(text, data, length);
-        append(log, parts, 3, length);
+/* How many bytes at the end are the beginning of a character that goes on after them. */
+static size_t torn_size(const char *data, size_t size)
+{
+    for (size_t back = 1; back <= 3 && back <= size; back++) {
+        unsigned char at = (unsigned char)data[size - back];
+
+        if ((at & 0xc0) == 0x80)
+            continue;
+        return back < (at < 0xc2 || at > 0xf4 ? 0u : at < 0xe0 ? 2u : at < 0xf0 ? 3u : 4u) ? back
+                                                                                          : 0;
+    }
+    return 0;
+}
+
+/* Go on with a character whose beginning came with the last read; returns how much of `data` is
+ * done with. */
+static size_t mend(struct log *log, const char *stream, struct torn *torn, const char *data,
+                   size_t size)
+{
+    char whole[8];
+    size_t before = torn->size, more = size < 4 - before ? size : 4 - before, length;
+
+    if (!before)
+        return 0;
+    memcpy(whole, torn->bytes, before);
+    memcpy(whole + before, data, more);
+    length = utf8((unsigned char *)whole, before + more);
+    if (!length && torn_size(whole, before + more) == before + more) {
+        memcpy(torn->bytes, whole, before + more);
+        torn->size = before + more;
+        return more;
+    }
+    torn->size = 0;
+    append_json(log, stream, whole, length ? length : before);
+    return length ? length - before : 0;
+}
+
+static void write_json(struct log *log, const char *stream, const char *data, size_t size)
+{
+    struct torn *torn = &log->torn[!strcmp(stream, "stderr")];
+    size_t done = mend(log, stream, torn, data, size);
+
+    data += done;
+    size -= done;
+    while (size) {
+        size_t limit = size < JSON_PIECE ? size : JSON_PIECE;
+        const char *end = memchr(data, '\n', limit);
+        size_t length = end ? (size_t)(end - data) + 1 : limit - torn_size(data, limit);
+
+        if (length)
+            append_json(log, stream, data, length);
         data += length;
         size -= length;
+        if (!end && limit == size + length) {
+            memcpy(torn->bytes, data, size);
+            torn->size = size;
+            return;
+        }
     }
 }
 
@@ -207,4 +261,13 @@ void log_write(struct log *log, const char *stream, const char *data, size_t siz
         write_k8s(log, stream, data, size);
     else if (log->driver == LOG_JSON)
         write_json(log, stream, data, size);
+}
+
+void log_end(struct log *log)
+{
+    for (int i = 0; i < 2; i++) {
+        if (log->torn[i].size)
+            append_json(log, i ? "stderr" : "stdout", log->torn[i].bytes, log->torn[i].size);
+        log->torn[i].size = 0;
+    }
 }

@@ -38,10 +38,12 @@ struct client {
     int fd;
     bool done;              /* the owner has done what follows the end */
     uint64_t lagged;
-    /* input that the container has not taken yet */
-    char input[FRAME_DATA];
+    char *input;            /* what the container has not taken yet */
     size_t have, taken;
 };
+
+/* Pages that nobody writes to cost nothing: each of these is touched when it is first used. */
+static char inputs[CLIENTS][FRAME_DATA];
 
 struct stream {
     int fd;
@@ -61,7 +63,7 @@ static struct monitor {
     struct log log;
     struct client clients[CLIENTS];   /* [0] is the owner */
     struct stream streams[2];
-    int null, signals, listener, input, slave, hold;
+    int null, signals, listener, input, slave;
     int cgroup;
     bool terminal, stdin_open, stdin_once, owner_stays, owner_cleans;
     bool exited;
@@ -116,19 +118,33 @@ static int frame_send(struct client *client, uint32_t kind, uint32_t value, cons
     return -1;
 }
 
+/* Tell an onlooker what it missed; false when it cannot be told yet. */
+static bool onlooker_tell(struct client *client)
+{
+    uint32_t missed = client->lagged > UINT32_MAX ? UINT32_MAX : (uint32_t)client->lagged;
+
+    if (missed && frame_send(client, FRAME_LAGGED, missed, NULL, 0) != 1)
+        return false;
+    client->lagged = 0;
+    return true;
+}
+
 static void onlooker_send(struct client *client, uint32_t kind, const char *data, size_t size)
 {
-    if (client->lagged) {
-        uint32_t missed = client->lagged > UINT32_MAX ? UINT32_MAX : (uint32_t)client->lagged;
-
-        if (frame_send(client, FRAME_LAGGED, missed, NULL, 0) != 1) {
-            client->lagged += size;
-            return;
-        }
-        client->lagged = 0;
-    }
-    if (frame_send(client, kind, 0, data, size) == 0)
+    if (!onlooker_tell(client) || (client->fd >= 0 && frame_send(client, kind, 0, data, size) == 0))
         client->lagged += size;
+}
+
+/* The last words to an onlooker, who may not have read anything for long. */
+static void onlooker_end(struct client *client)
+{
+    int more = 1 << 20;
+
+    /* Room for them behind a full buffer: nobody waits for a slow client. */
+    setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &more, sizeof(more));
+    if (onlooker_tell(client) && client->fd >= 0)
+        frame_send(client, FRAME_EXIT, (uint32_t)m.status, NULL, 0);
+    client_close(client);
 }
 
 static void broadcast(struct stream *stream)
@@ -156,7 +172,7 @@ static void accept_client(void)
         return;
     for (int i = 1; i < CLIENTS; i++)
         if (m.clients[i].fd < 0) {
-            m.clients[i] = (struct client){.fd = fd};
+            m.clients[i] = (struct client){.fd = fd, .input = inputs[i]};
             /* Tells the client that it will miss nothing from here on. */
             frame_send(&m.clients[i], FRAME_READY, (uint32_t)m.executor.pid, NULL, 0);
             return;
@@ -281,10 +297,18 @@ static void resize(uint32_t value)
         ioctl(m.streams[0].fd, TIOCSWINSZ, &size);
 }
 
+static void close_output(bool error)
+{
+    struct stream *stream = &m.streams[error];
+
+    stream->held = false;
+    stream_close(stream);
+}
+
 static void client_read(struct client *client)
 {
     struct frame frame;
-    struct iovec parts[2] = {{&frame, sizeof(frame)}, {client->input, sizeof(client->input)}};
+    struct iovec parts[2] = {{&frame, sizeof(frame)}, {client->input, FRAME_DATA}};
     struct msghdr header = {.msg_iov = parts, .msg_iovlen = 2};
     ssize_t n;
 
@@ -316,6 +340,11 @@ static void client_read(struct client *client)
     case FRAME_SIGNAL:
         if (!m.exited && frame.value < NSIG)
             sys_pidfd_send_signal(m.executor.pidfd, (int)frame.value);
+        break;
+    case FRAME_CLOSE:
+        /* As in a pipeline: who goes on writing gets SIGPIPE or EPIPE. */
+        if (client == &m.clients[0] && !m.terminal)
+            close_output(frame.value == 2);
         break;
     case FRAME_DONE:
         client->done = true;
@@ -362,6 +391,14 @@ static int make_stdio(void)
 
 static void keep_our_ends(void)
 {
+    int last = PLAN_FIRST_FD + (int)m.plan.fds;
+
+    /* What was only for the start: mounts, namespaces, the lock. Whoever started us may be dead by
+     * now; until here the lock said that a start is under way. */
+    for (int fd = PLAN_FIRST_FD; fd < last; fd++)
+        if (fd != m.record.folder && fd != m.record.state && fd != m.cgroup &&
+            fd != m.clients[0].fd)
+            close(fd);
     for (int i = 0; i < 3; i++)
         if (m.executor.stdio[i] != m.null)
             close(m.executor.stdio[i]);
@@ -428,9 +465,6 @@ static int take_setting(const struct step *step)
     case OP_TRACE:
         m.executor.trace = arg_fd(step, 0);
         return 0;
-    case OP_HOLD:
-        m.hold = arg_fd(step, 0);
-        return 0;
     case OP_CLEANUP:
         m.cleanup = step;
         return 0;
@@ -477,12 +511,16 @@ static int open_signals(void)
 
 static int set_up(void)
 {
-    m.null = m.signals = m.listener = m.input = m.slave = m.hold = m.cgroup = -1;
+    m.null = m.signals = m.listener = m.input = m.slave = m.cgroup = -1;
     m.executor.trace = m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
-    m.streams[0] = (struct stream){.fd = -1, .kind = FRAME_STDOUT, .name = "stdout"};
-    m.streams[1] = (struct stream){.fd = -1, .kind = FRAME_STDERR, .name = "stderr"};
+    /* Field by field: an initialiser would touch their buffers. */
+    m.streams[0].fd = m.streams[1].fd = -1;
+    m.streams[0].kind = FRAME_STDOUT;
+    m.streams[1].kind = FRAME_STDERR;
+    m.streams[0].name = "stdout";
+    m.streams[1].name = "stderr";
     for (int i = 0; i < CLIENTS; i++)
-        m.clients[i].fd = -1;
+        m.clients[i] = (struct client){.fd = -1, .input = inputs[i]};
     m.executor.plan = &m.plan;
     m.executor.ready = ready;
     for (uint32_t i = 0; i < m.plan.count; i++)
@@ -572,6 +610,7 @@ static void ended(void)
         close(m.slave);
     stream_drain(&m.streams[0]);
     stream_drain(&m.streams[1]);
+    log_end(&m.log);
     if (m.listener >= 0) {
         close(m.listener);
         m.listener = -1;
@@ -580,10 +619,8 @@ static void ended(void)
     if (m.record.folder >= 0)
         record_exit(&m.record, m.status, m.reason, m.log.lost);
     for (int i = 1; i < CLIENTS; i++)
-        if (m.clients[i].fd >= 0) {
-            frame_send(&m.clients[i], FRAME_EXIT, (uint32_t)m.status, NULL, 0);
-            client_close(&m.clients[i]);
-        }
+        if (m.clients[i].fd >= 0)
+            onlooker_end(&m.clients[i]);
 }
 
 /* Input of a client is read when the one before it has been taken. */
@@ -737,12 +774,7 @@ int main(void)
         report_failure(&m.executor.failure);
         return 1;
     }
-    if (m.executor.trace >= 0)
-        close(m.executor.trace);
     keep_our_ends();
-    /* Whoever started us may be dead by now; until here its lock said that a start is under way. */
-    if (m.hold >= 0)
-        close(m.hold);
     frame_send(&m.clients[0], FRAME_READY, (uint32_t)m.executor.pid, NULL, 0);
     if (!m.owner_stays)
         client_close(&m.clients[0]);

@@ -124,6 +124,9 @@ int spawn(int program, char *const *argv, const int *fds, int count, int cgroup,
     }
     while (waitpid((pid_t)between, NULL, __WALL) < 0 && errno == EINTR)
         ;
+    /* Somebody killed the go-between before it could say anything. */
+    if (order.pid < 0 && !order.error)
+        order.error = ECHILD;
     if (!order.error)
         return order.pid;
     if (*pidfd >= 0)

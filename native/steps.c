@@ -157,6 +157,16 @@ static int attach(int mount, int target)
                           MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
+/* The same, and done with both: a container may have more mounts than a process may have files. */
+static int attach_and_close(int mount, int target)
+{
+    if (attach(mount, target) < 0)
+        return -1;
+    close(mount);
+    close(target);
+    return 0;
+}
+
 static int change(int mount, uint64_t set, uint64_t clear, uint64_t propagation, int recursive)
 {
     struct mount_attr attr = {.attr_set = set, .attr_clr = clear, .propagation = propagation};
@@ -243,7 +253,7 @@ static int step_mount(struct clone *c, const struct step *step)
         return -1;
     mount = new_mount(arg_text(step, 0), arg_text(step, 1), arg_number(step, 3), step, 4,
                       inherited);
-    return mount < 0 ? -1 : attach(mount, target);
+    return mount < 0 ? -1 : attach_and_close(mount, target);
 }
 
 static int step_bind(struct clone *c, const struct step *step)
@@ -263,7 +273,7 @@ static int step_bind(struct clone *c, const struct step *step)
         errno = ENOTDIR;    /* move_mount would only say EINVAL */
         return -1;
     }
-    return attach(mount, target);
+    return attach_and_close(mount, target);
 }
 
 static int readonly_path(struct clone *c, const char *path)

@@ -66,6 +66,7 @@ def docker(folder: Path) -> Iterator[Docker]:
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
             start_new_session=True,
         )
     try:

@@ -158,10 +158,11 @@ def main(
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE
-    except OSError as err:  # the flush: a full disk, a closed descriptor
+    except OSError as err:  # without a file name it is our output: a full disk, say
         _silence_stdout()
-        run.complain(f"standard output: {(err.strerror or str(err)).lower()}")
-        return 1
+        what = err.filename or "standard output"
+        run.complain(f"{os.fsdecode(what)}: {(err.strerror or str(err)).lower()}")
+        return run.verb.failure if run.verb is not None else 1
     return code
 
 
@@ -195,7 +196,7 @@ class _Run:
             return exit_code(err, self.verb)
         except KeyboardInterrupt:
             return INTERRUPTED
-        except BrokenPipeError:
+        except OSError:
             raise
         except Exception as err:  # noqa: BLE001 - the last stop: a bug, told as such
             return self.complain_of_bug(err)

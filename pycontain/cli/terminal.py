@@ -51,6 +51,13 @@ if TYPE_CHECKING:
         def close_stdin(self) -> bool:
             """Pass the end of input on; False when there is no room for it yet."""
 
+        @property
+        def owner(self) -> bool:
+            """Whether we started it, and are its pipe."""
+
+        def close_output(self, stream: str) -> None:
+            """Say that nobody reads this stream any more."""
+
         def resize(self, rows: int, cols: int) -> None:
             """Set the terminal's size."""
 
@@ -284,6 +291,8 @@ class Relay:
         self._code: int | None = None
         self._ended = False
         self._ending_signal = 0
+        self._broken = False
+        self._pipe = attachment.owner and not tty
 
     def run(self) -> int | None:
         """Relay until the end.
@@ -310,6 +319,8 @@ class Relay:
         if self._code is not None:
             self.attachment.finish()
             self.attachment.close()
+            if self._broken:
+                raise BrokenPipeError(errno.EPIPE, "standard output")
             return self._code
         if self._ending_signal:
             return 128 + self._ending_signal
@@ -408,6 +419,13 @@ class Relay:
                 count = os.write(self._target, self._output[: _chunk(self._target)])
             except BlockingIOError:
                 return
+            except BrokenPipeError:
+                if not self._pipe:
+                    raise
+                # The container learns it as any member of a pipeline does; we wait for its end.
+                self._broken = True
+                self.attachment.close_output("stderr" if self._target == STDERR else "stdout")
+                count = len(self._output)
             self._output = self._output[count:]
 
     @staticmethod

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pycontain import trace
 from pycontain.engine import hostfiles, names, records
+from pycontain.engine.failure import told
 from pycontain.errors import (
     CommandNotFound,
     Conflict,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     Size = tuple[int, int]
 
 DEFAULT_STOP_TIMEOUT = 10
+_LOCK = "container-"  # before the id, as Layout.container has it
 _REMOVED = ".removed-"  # before the id: the folder of a container that is being removed
 _LINGER = 2.0  # seconds that a monitor is given to end by itself once its container is dead
 
@@ -68,6 +70,7 @@ class Containers:
 
     # ---- making ----
 
+    @told("create container")
     def create(self, options: RunOptions, *, progress: Progress | None = None) -> Container:
         """Make a container, without starting it.
 
@@ -166,6 +169,7 @@ class Containers:
 
     # ---- finding ----
 
+    @told("find container")
     def find(self, ref: str) -> str:
         """Return the id of a container by its id, name, or unique start of its id.
 
@@ -191,6 +195,7 @@ class Containers:
             raise InvalidInput(f"multiple IDs found with provided prefix: {ref}")
         return found[0]
 
+    @told("look at container")
     def get(self, ref: str) -> View:
         """Return a container and its state.
 
@@ -236,6 +241,7 @@ class Containers:
             )
             return records.status(paths)
 
+    @told("list containers")
     def list(
         self,
         all: bool = False,  # noqa: A002 - docker's word
@@ -277,7 +283,8 @@ class Containers:
         """
         folders = os.listdir(self._layout.containers)
         half = {name.removeprefix(_REMOVED) for name in folders}
-        half |= {name.partition("-")[2] for name in os.listdir(self._layout.locks)}
+        locks = os.listdir(self._layout.locks)
+        half |= {name.removeprefix(_LOCK) for name in locks if name.startswith(_LOCK)}
         for identity in half - known:
             if records.is_id(identity):
                 self._sweep_one(identity)
@@ -296,6 +303,7 @@ class Containers:
 
     # ---- starting ----
 
+    @told("run container")
     def run(
         self,
         options: RunOptions,
@@ -313,15 +321,16 @@ class Containers:
         with trace.Span("create the container"):
             container = self.create(options, progress=progress)
         try:
-            attachment = self.start(
-                container.id, attach=attach, stdin=options.interactive, size=size
-            )
-        except PycontainError:
+            # Detached, nobody is its input's only source: it stays open for who attaches later.
+            stdin = attach and options.interactive
+            attachment = self.start(container.id, attach=attach, stdin=stdin, size=size)
+        except BaseException:
             if options.remove:
                 self.remove(container.id, force=True)
             raise
         return container, attachment
 
+    @told("start container")
     def start(
         self,
         ref: str,
@@ -391,6 +400,7 @@ class Containers:
             raise NotFound(f"container {view.container.name}: its process has ended")
         return record.pid, record.pid_start
 
+    @told("explain")
     def explain(self, options: RunOptions) -> Sequence[str]:
         """Return the steps that ``run`` would take, in words; nothing is changed.
 
@@ -413,6 +423,7 @@ class Containers:
         )  # fmt: skip
         return launch.explain(order)
 
+    @told("exec")
     def exec(
         self, ref: str, options: ExecOptions, *, size: Size | None = None
     ) -> Attachment | None:
@@ -433,6 +444,7 @@ class Containers:
             view, record, options, layout=self._layout, rootless=self._rootless, size=size
         )
 
+    @told("attach")
     def attach(self, ref: str, *, stdin: bool = True) -> Attachment:  # noqa: ARG002
         """Connect to a running container: what it writes from now on, and its input.
 
@@ -447,6 +459,7 @@ class Containers:
 
     # ---- ending ----
 
+    @told("kill container")
     def kill(self, ref: str, number: int) -> None:
         """Send a signal to the container's first process.
 
@@ -465,6 +478,7 @@ class Containers:
         finally:
             os.close(pidfd)
 
+    @told("stop container")
     def stop(self, ref: str, *, timeout: int | None = None, signal: int | None = None) -> None:
         """Ask the container to end, and kill it if it has not after `timeout` seconds.
 
@@ -497,6 +511,7 @@ class Containers:
         self.stop(identity, timeout=timeout, signal=signal)
         self.start(identity)
 
+    @told("wait for container")
     def wait(self, ref: str) -> int:
         """Block until the container does not run; return its exit code.
 
@@ -505,6 +520,7 @@ class Containers:
         """
         return self.await_record(ref).code
 
+    @told("wait for container")
     def await_record(self, ref: str) -> ExitRecord:
         """Block until the container does not run; return how its last run ended."""
         view = self.get(ref)
@@ -542,6 +558,7 @@ class Containers:
             time.sleep(pause)
             pause = min(pause * 2, 0.05)
 
+    @told("remove container")
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:  # noqa: ARG002
         """Remove a container and all that belongs to it, its anonymous volumes included.
 
@@ -598,6 +615,7 @@ class Containers:
             finally:
                 os.close(monitor)
 
+    @told("clean up container")
     def cleanup(self, identity: str) -> None:
         """Do what is due after the end of a container: called by its monitor, or by its owner."""
         cgroup.leave()
@@ -634,7 +652,7 @@ class Containers:
         self._remove_cgroup(identity)
         files.remove_tree(paths.state_folder)
         try:
-            claims = [records.load(paths).name]
+            claims = {records.load(paths).name}
         except PycontainError:
             claims = self._claims_of(identity)
         removed = f"{self._layout.containers}/{_REMOVED}{identity}"
@@ -648,13 +666,13 @@ class Containers:
             files.remove(self._layout.name(name))
         files.remove_tree(removed)
 
-    def _claims_of(self, identity: str) -> list[str]:
+    def _claims_of(self, identity: str) -> set[str]:
         """The names that hold an id, where its document does not say it (any more)."""
-        found = []
+        found = set()
         for name in os.listdir(self._layout.names):
             try:
                 if files.read(self._layout.name(name)).decode(errors="replace") == identity:
-                    found.append(name)
+                    found.add(name)
             except PycontainError:
                 continue
         return found

@@ -314,7 +314,7 @@ def execute(
         own.append(pidfd)
         spec: oci.Spec = files.load(view.paths.spec, dict)  # type: ignore[assignment]
         target = _exec_process(view, record, spec, options)
-        groups = None if rootless else _open_cgroup(view.container.id)
+        groups = None if rootless else _open_cgroup(view.container.id, name)
         own += groups or ()
         flags = sum(plan.CLONE_FLAGS[kind] for kind in _EXEC_NAMESPACES)
         settings = plan.Settings(
@@ -334,6 +334,11 @@ def execute(
         monitor = lifecycle.start(
             steps, given, title=f"pycontain-exec {name}", cgroup=groups.monitor if groups else -1
         )
+    except KernelError as err:
+        # Whatever step it was: the container has ended under it.
+        if process.start_time(record.pid) != record.pid_start:
+            raise InvalidState(f"container {name} is not running") from err
+        raise
     finally:
         for fd in own:
             os.close(fd)
@@ -344,13 +349,28 @@ def execute(
     return None
 
 
-def _open_cgroup(identity: str) -> Cgroup | None:
-    root = cgroup.open_root()
+def _open_cgroup(identity: str, name: str) -> Cgroup | None:
+    """The cgroups of a running container, None on a host where it could get none.
+
+    They are not made here: one made while the container is being removed would stay for ever.
+    """
     try:
-        inner = cgroup.make(root, f"pycontain/{identity}/container")
-        return Cgroup(inner, cgroup.make(root, f"pycontain/{identity}/monitor"))
+        root = cgroup.open_root()
+    except KernelError:
+        return None
+    own: list[int] = []
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        own.extend(
+            os.open(f"pycontain/{identity}/{part}", flags, dir_fd=root) for part in Cgroup._fields
+        )
+    except FileNotFoundError as err:
+        for fd in own:
+            os.close(fd)
+        raise InvalidState(f"container {name} is not running") from err
     finally:
         os.close(root)
+    return Cgroup(*own)
 
 
 def _exec_process(

@@ -61,11 +61,17 @@ class Attachment:
     Args:
         connection: a SOCK_SEQPACKET socket to the monitor.
         on_finish: what the caller does after the end instead of the monitor (``--rm``).
+        owner: the caller started the process: it is its pipe.
     """
 
     def __init__(
-        self, connection: socket.socket, on_finish: Callable[[], None] | None = None
+        self,
+        connection: socket.socket,
+        on_finish: Callable[[], None] | None = None,
+        *,
+        owner: bool = False,
     ) -> None:
+        self.owner = owner
         self._socket = connection
         self.on_finish = on_finish
         self.code: int | None = None
@@ -132,6 +138,13 @@ class Attachment:
     def close_stdin(self) -> bool:
         """End the process's input; False when there is no room to say so yet."""
         return self._send(b"e")
+
+    def close_output(self, stream: str) -> None:
+        """Tell the process that nobody reads ``stdout`` or ``stderr`` any more: it gets SIGPIPE.
+
+        Only the owner's word counts, and a terminal has no such end.
+        """
+        self._send(b"c", 2 if stream == "stderr" else 1)
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the process's terminal its size."""

@@ -53,7 +53,7 @@ class Monitor:
     def __init__(self, pidfd: int, connection: socket.socket) -> None:
         self.pidfd = pidfd
         self.pid = 0
-        self.attachment = Attachment(connection)
+        self.attachment = Attachment(connection, owner=True)
 
     def close(self) -> None:
         """Let go of the monitor; it goes on."""
@@ -180,7 +180,7 @@ def _spawn(
     try:
         wanted = wire.handles(plan)
         fds = [_open(handle, given, own) for handle in wanted]
-        plan_file = _plan_file(wire.encode(plan, wanted.index, len(fds)))
+        plan_file = _plan_file(wire.encode(plan, wire.indexes(wanted), len(fds)))
         own.append(plan_file)
         program = open_native("monitor")
         own.append(program)

@@ -68,6 +68,7 @@ OPERATIONS = (
 """Name and argument kinds, indexed by operation number: n number, s string, l list, b bytes,
 f descriptor."""
 
+_COPIES = ("tree", "branch")
 _NUMBERS = {name: (number, kinds) for number, (name, kinds) in enumerate(OPERATIONS)}
 _HEADER = struct.Struct("=8sIIII")
 _STEP = struct.Struct("=IHH")
@@ -129,13 +130,29 @@ class Step:
 
 
 def handles(steps: Sequence[Step]) -> list[Handle]:
-    """Return every handle of a plan once, in the order of use: the order of its descriptors."""
-    found: dict[Handle, None] = {}
+    """Return the handles of a plan in the order of use, which is the order of its descriptors.
+
+    Each once, but the copies of mounts once for each use: a copy is attached at one place, and
+    attached again it would move there (move_mount(2)).
+    """
+    found: dict[tuple[Handle, int], Handle] = {}
     for step in steps:
         for arg in step.args:
             if isinstance(arg, Handle):
-                found[arg] = None
-    return list(found)
+                found[arg, len(found) if arg.kind in _COPIES else -1] = arg
+    return list(found.values())
+
+
+def indexes(wanted: Sequence[Handle]) -> Callable[[Handle], int]:
+    """Return what tells ``encode`` the place of each handle in `wanted` (of ``handles``)."""
+    places: dict[Handle, list[int]] = {}
+    for place, handle in enumerate(wanted):
+        places.setdefault(handle, []).append(place)
+
+    def index(handle: Handle) -> int:
+        return places[handle].pop(0) if handle.kind in _COPIES else places[handle][0]
+
+    return index
 
 
 def encode(steps: Sequence[Step], index: Callable[[Handle], int], descriptors: int) -> bytes:

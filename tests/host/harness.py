@@ -117,14 +117,23 @@ class Output:
     """What came over a connection until its end."""
 
     def __init__(self) -> None:
-        self.stdout = b""
-        self.stderr = b""
+        self.out = bytearray()
+        self.err = bytearray()
         self.lagged = 0
         self.code: int | None = None
         self.ended = False
 
+    @property
+    def stdout(self) -> bytes:
+        return bytes(self.out)
+
+    @property
+    def stderr(self) -> bytes:
+        return bytes(self.err)
+
     def __repr__(self) -> str:
-        return f"Output({self.code}, {self.stdout!r}, {self.stderr!r}, lagged={self.lagged})"
+        shown = f"{len(self.out)} bytes {self.stdout[-100:]!r}, {self.stderr[-100:]!r}"
+        return f"Output({self.code}, {shown}, lagged={self.lagged})"
 
 
 def collect(
@@ -139,7 +148,7 @@ def collect(
     rest = data or b""
     closing = data is not None
     end = time.monotonic() + patience
-    while until is None or until not in found.stdout:
+    while until is None or until not in found.out:
         assert time.monotonic() < end, f"no end: {found}"
         if rest:
             rest = rest[attachment.write_stdin(rest) :]
@@ -154,9 +163,9 @@ def collect(
         if frame is None:
             continue
         if frame.kind == "stdout":
-            found.stdout += frame.data
+            found.out += frame.data
         elif frame.kind == "stderr":
-            found.stderr += frame.data
+            found.err += frame.data
         elif frame.kind == "lagged":
             found.lagged += frame.code
         elif frame.kind in ("exit", "closed"):

@@ -2,8 +2,10 @@
 
 Other things may happen on the same machine meanwhile, so what is new counts as ours only where it
 can be traced to this session: by a variable in its environment, by the store's folder in its
-arguments or descriptors, or by one of our cgroups. ``PYCONTAIN_TEST_QUIET_HOST=1`` says that nobody
-else uses the machine: then every new process counts at the session's end.
+arguments, mounts or descriptors. A cgroup of ours or a monitor that can be traced to nobody counts
+too, unless ``PYCONTAIN_TEST_SHARED_HOST=1`` says that others run containers here at the same time.
+``PYCONTAIN_TEST_QUIET_HOST=1`` says that nobody else does anything: then every new process counts
+at the session's end.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK = "PYCONTAIN_TEST_SESSION"
+SHARED = os.environ.get("PYCONTAIN_TEST_SHARED_HOST") == "1"
 QUIET = os.environ.get("PYCONTAIN_TEST_QUIET_HOST") == "1"
 SETTLE = 3.0  # seconds that what has just been killed gets to go away
 
@@ -89,33 +92,40 @@ class Session:
             return True
         if self.folder in text(f"/proc/{pid}/cmdline"):
             return True
-        if self._has_our_root(pid):
-            return True
-        folder = f"/proc/{pid}/fd"
-        opened = (target(f"{folder}/{fd}") for fd in names(folder))
-        return any(path.startswith(self.folder) for path in opened) or self._in_our_cgroup(pid)
-
-    def _has_our_root(self, pid: int) -> bool:
-        """Whether its root is an overlay of one of our stores."""
-        return any(
-            line.split()[4] == "/" and " - overlay " in line and self.folder in line
-            for line in text(f"/proc/{pid}/mountinfo").splitlines()
-        )
-
-    def _in_our_cgroup(self, pid: int) -> bool:
-        for line in text(f"/proc/{pid}/cgroup").splitlines():
-            path = line.partition("::")[2]
-            if path.startswith("/pycontain/"):
-                return not self.foreign(path.split("/")[2])
-        return False
+        places = evidence(pid)
+        if places:
+            return any(place.startswith(self.folder) for place in places)
+        container = container_of(pid)
+        return container is not None and not self.foreign(container)
 
     def foreign(self, container: str) -> bool:
-        """Whether a container's cgroup is somebody else's: its monitor works in another store."""
-        monitors = text(f"{self.cgroups}/{container}/monitor/cgroup.procs").split()
-        opened = [
-            target(f"/proc/{pid}/fd/{fd}") for pid in monitors for fd in names(f"/proc/{pid}/fd")
-        ]
-        return bool(opened) and not any(path.startswith(self.folder) for path in opened)
+        """Whether a container's cgroup is somebody else's: its processes lead to another store."""
+        folder = f"{self.cgroups}/{container}"
+        members = text(f"{folder}/monitor/cgroup.procs") + text(f"{folder}/container/cgroup.procs")
+        places = [place for pid in members.split() for place in evidence(int(pid))]
+        if not places:
+            return SHARED
+        return not any(place.startswith(self.folder) for place in places)
+
+
+def container_of(pid: int) -> str | None:
+    """The id in the path of a process's cgroup, None where it is in none of ours."""
+    for line in text(f"/proc/{pid}/cgroup").splitlines():
+        path = line.partition("::")[2]
+        if path.startswith("/pycontain/"):
+            return path.split("/")[2]
+    return None
+
+
+def evidence(pid: int) -> list[str]:
+    """Paths of a store that a process has open or has for its root."""
+    opened = [target(f"/proc/{pid}/fd/{fd}") for fd in names(f"/proc/{pid}/fd")]
+    found = [path for path in opened if "/containers/" in path]
+    for line in text(f"/proc/{pid}/mountinfo").splitlines():
+        if line.split()[4] == "/" and " - overlay " in line:
+            options = line.split(" - ")[1].split(",")
+            found += [word[9:] for word in options if word.startswith("upperdir=")]
+    return found
 
 
 def our_cgroups(session: Session) -> Counter[str]:
@@ -145,21 +155,14 @@ def processes(owned: Callable[[int], bool]) -> Counter[str]:
 
 
 def our_processes(session: Session) -> Counter[str]:
-    """Our processes but our own children, which their tests wait for."""
-    return processes(lambda pid: is_native(pid) or session.owns(pid)) if session else Counter()
+    return processes(lambda pid: session.owns(pid) or is_stray(pid))
 
 
-def is_native(pid: int) -> bool:
-    """Whether a process runs one of our programs on behalf of nobody that we can name.
-
-    A monitor of another store has that store's folder open; one without any folder (an exec's, or
-    one that is stuck half-way) counts.
-    """
+def is_stray(pid: int) -> bool:
+    """Whether a process runs one of our programs and can be traced to nobody."""
     program = target(f"/proc/{pid}/exe")
-    if not program.startswith(NATIVE) and program not in ("/monitor", "/init"):
-        return False
-    opened = [target(f"/proc/{pid}/fd/{fd}") for fd in names(f"/proc/{pid}/fd")]
-    return not any("/containers/" in path or "/pycontain/" in path for path in opened)
+    ours = program.startswith(NATIVE) or program in ("/monitor", "/init")
+    return ours and not SHARED and not evidence(pid) and container_of(pid) is None
 
 
 def namespaces(session: Session) -> Counter[str]:

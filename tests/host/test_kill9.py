@@ -2,7 +2,7 @@
 
 ``killer.c`` kills one process (the command, the monitor, the executor's clone, the clean-up) right
 before its N-th system call that changes something. The sampled test takes some of these points of
-every verb, another choice with each random seed; the full one takes them all.
+every verb, another choice with each random seed; the full one, on demand, takes them all.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ NAME = "doomed"
 BYSTANDER = "bystander"
 SHARE = 10  # the sampled test takes one point in so many
 LEAST = 2
+EVERY = "PYCONTAIN_TEST_EVERY_POINT"
 LIMIT = 30.0  # seconds after which a command counts as stuck
 
 # Several command lines in one process, which ends with the code of the last.
@@ -181,6 +182,7 @@ def clear(store: Store) -> None:
 
 def check(store: Store) -> None:
     """``ps`` tells the truth, ``rm -f`` works, the name is free, and nothing is left."""
+    identities = traces(store)
     settle(lambda: untruths(store))
     for view in doomed(store):
         with pytest.raises(Conflict):
@@ -188,7 +190,7 @@ def check(store: Store) -> None:
         store.containers.remove(view.container.id, force=True)
     assert not doomed(store)
     store.containers.remove(store.create("true", name=NAME).id)
-    settle(lambda: remains(store))
+    settle(lambda: remains(store) + [one for one in identities if cgroup_exists(one)])
 
 
 def settle(look: Callable[[], object]) -> None:
@@ -216,6 +218,22 @@ def untruth(view: View) -> str:
     return "" if str(view.status.pid) in members(identity) else "running, but not in its cgroup"
 
 
+def traces(store: Store) -> list[str]:
+    """The ids of which there is a folder or a lock, but the bystander's."""
+    bystander = store.view(BYSTANDER).container.id
+    names = os.listdir(store.layout.containers) + os.listdir(store.layout.locks)
+    found = {name[-64:] for name in names if len(name) >= 64}
+    return sorted(found - {bystander})
+
+
+def cgroup_exists(identity: str) -> bool:
+    root = cgroup.open_root()
+    try:
+        return os.path.exists(f"/proc/self/fd/{root}/pycontain/{identity}")
+    finally:
+        os.close(root)
+
+
 def members(identity: str) -> list[str]:
     """The processes in a container's cgroup."""
     root = cgroup.open_root()
@@ -238,29 +256,23 @@ def remains(store: Store) -> list[str]:
     return [path for path in paths if not path.endswith((bystander.id, f"/{BYSTANDER}"))]
 
 
-def sweep(stage: Stage, store: Store, session: leaks.Session, share: int) -> None:
+def sweep(stage: Stage, store: Store, share: int) -> None:
     """Kill at one in `share` points."""
     bystander = store.detach("sleep", "1000", name=BYSTANDER)
     count = stage.count()
-    before = leaks.before_test(session)
     points = range(1, count + 1)
     for point in sorted(random.sample(points, min(count, max(LEAST, count // share)))):
         stage.kill(point)
-    left = leaks.settled(before, lambda: leaks.before_test(session))
-    assert not left, left
     assert store.state_of(bystander) == "running"
 
 
 @pytest.mark.parametrize(("verb", "role"), STAGES)
-def test_killed_at_some_points(
-    killer: str, store: Store, session: leaks.Session, verb: str, role: str
-) -> None:
-    sweep(Stage(killer, store, VERBS[verb], role), store, session, SHARE)
+def test_killed_at_some_points(killer: str, store: Store, verb: str, role: str) -> None:
+    sweep(Stage(killer, store, VERBS[verb], role), store, SHARE)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get(EVERY), reason=f"takes ten minutes: only with {EVERY}=1")
 @pytest.mark.parametrize(("verb", "role"), STAGES)
-def test_killed_at_every_point(
-    killer: str, store: Store, session: leaks.Session, verb: str, role: str
-) -> None:
-    sweep(Stage(killer, store, VERBS[verb], role), store, session, 1)
+def test_killed_at_every_point(killer: str, store: Store, verb: str, role: str) -> None:
+    sweep(Stage(killer, store, VERBS[verb], role), store, 1)

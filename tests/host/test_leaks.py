@@ -32,11 +32,14 @@ def left(session: leaks.Session) -> Iterator[Callable[[], list[str]]]:
     assert leaks.settled(before, lambda: leaks.before_test(session)) == []
 
 
-def test_a_cgroup(left: Callable[[], list[str]], session: leaks.Session) -> None:
+def test_a_cgroup(
+    left: Callable[[], list[str]], session: leaks.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaks, "SHARED", False)
     folder = f"{session.cgroups}/{'f' * 64}"
     os.makedirs(folder)
     try:
-        assert left() == [f"cgroup left behind: {'f' * 64}"]
+        assert f"cgroup left behind: {'f' * 64}" in left()
     finally:
         os.rmdir(folder)
 
@@ -97,8 +100,9 @@ def test_a_container_that_runs(left: Callable[[], list[str]], store: Store) -> N
 
 
 def test_a_container_whose_monitor_was_killed(
-    left: Callable[[], list[str]], store: Store
+    left: Callable[[], list[str]], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(leaks, "SHARED", False)
     identity = store.detach()
     os.kill(store.run_record(identity).monitor, 9)
     assert f"cgroup left behind: {identity}/container" in left()

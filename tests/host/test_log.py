@@ -10,10 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import proc_field, wait_until
+from harness import collect, proc_field, wait_until
 
 from pycontain.errors import InvalidInput
-from pycontain.model import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,12 +64,13 @@ def test_the_k8s_form(store: Store) -> None:
 
 
 def test_the_json_form(store: Store) -> None:
-    identity = ran(store, r"printf 'a\"\\b\tc\001\377é\n'; echo err >&2", log_driver="json-file")
+    identity = ran(store, r"""printf 'a"\\b\tc\001\377é\n'; echo err >&2""", log_driver="json-file")
     items = [json.loads(line) for line in raw(store, identity).splitlines()]
     assert all(set(item) == {"log", "stream", "time"} for item in items)
     texts = {item["stream"]: item["log"] for item in items}
     assert texts == {"stdout": 'a"\\b\tc\x01\ufffdé\n', "stderr": "err\n"}
-    assert all(parse.parse_time(item["time"]) > 0 for item in items) or items
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"
+    assert all(re.fullmatch(stamp, item["time"]) for item in items)
 
 
 def test_a_character_is_not_torn_by_a_read(store: Store) -> None:
@@ -92,6 +92,30 @@ def test_an_empty_log(store: Store) -> None:
     for driver in ("k8s-file", "json-file"):
         assert store.log(ran(store, "true", log_driver=driver)) == b""
         assert store.log(store.create("true", log_driver=driver).id) == b""
+
+
+def test_long_lines_of_text_come_back_whole(store: Store) -> None:
+    line = "aäöü€😀" * 9000
+    for padding in range(4):
+        text = "x" * padding + line
+        identity, attachment = store.attached("cat", interactive=True, log_driver="json-file")
+        found = collect(attachment, text.encode())
+        attachment.close()
+        assert found.stdout.decode() == text
+        assert store.log(identity).decode() == text
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        (r"printf '\303'; sleep 0.1; printf x", "\ufffdx"),
+        (r"printf '\360\237'; sleep 0.1; printf '\230'; sleep 0.1; printf '\200!'", "😀!"),
+        (r"printf '\342\202'", "\ufffd\ufffd"),
+        (r"printf '\342'; sleep 0.1; printf '\202\377\303\251'", "\ufffd\ufffd\ufffdé"),
+    ],
+)
+def test_torn_and_damaged_characters(store: Store, script: str, text: str) -> None:
+    assert store.log(ran(store, script, log_driver="json-file")).decode() == text
 
 
 @pytest.mark.parametrize("driver", ["k8s-file", "json-file"])

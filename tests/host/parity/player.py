@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from .rows import Row, Scene
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 BOX = "--network none busybox"
 TOOL = "--network none tooled"
+_PASSED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 _ROWS_AND_COLUMNS = (30, 100)
 
 # A profile that refuses one call which nothing needs: socket(2) for AF_VSOCK would be too clever.
@@ -115,6 +116,7 @@ class Player:
             "TERM": "xterm",
             "TZ": "UTC",
             "FROM_HOST": "host value",
+            **{name: os.environ[name] for name in _PASSED if name in os.environ},
             **self.extra,
         }
 
@@ -198,14 +200,18 @@ def _signalled(
 ) -> tuple[int, bytes, bytes]:
     """Send a signal once the output says that the container is ready for it."""
     assert row.after
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=scratch, env=env,
-    ) as child:  # fmt: skip
+        argv, stdin=null, stdout=pipe, stderr=pipe, cwd=scratch, env=env
+    ) as child:
         assert child.stdout is not None
-        out = _read_until(child.stdout.fileno(), row.after)
-        child.send_signal(signal.Signals[f"SIG{row.signal}"])
-        rest, err = child.communicate(timeout=PATIENCE)
+        try:
+            out = _read_until(child.stdout.fileno(), row.after)
+            child.send_signal(signal.Signals[f"SIG{row.signal}"])
+            rest, err = child.communicate(timeout=PATIENCE)
+        except BaseException:
+            child.kill()
+            raise
     return child.returncode, out + rest, err
 
 
@@ -247,5 +253,5 @@ def _on_terminal(
         finally:
             os.close(master)
             if time.monotonic() > end:
-                child.kill()
+                child.kill()  # or leaving would wait for it
     return child.returncode, out, b""

@@ -1,62 +1,310 @@
-"""What ``run`` and ``create`` make of their flags: rows."""
+"""Rows: what ``run`` and ``create`` make of their flags."""
 
 from __future__ import annotations
 
 from .rows import Row, Said, scene
 
-_NET = "docker's default network is a bridge; until networks come ours is none"
-_UMASK = "docker has no such flag; podman's"
-_TIMEOUT = "docker has no such flag; podman's"
+_PODMANS = "docker has no such flag: it is podman's"
+_UNKNOWN = Said(125, err="unknown flag")
 
-SCENES = (
-    scene(
-        "run ends",
-        Row("run --rm BOX sh -c 'echo out; echo err >&2; exit 3'", same_err=True),
-        "run --rm BOX true",
-        "run --rm BOX sh -c 'exit 255'",
-        "run --rm --init BOX sh -c 'kill -TERM $$; sleep 9'",
-        "run --rm --init BOX sh -c 'kill -9 $$; sleep 9'",
-        "run --rm BOX sh -c 'kill -9 $$; echo nothing inside can kill pid 1'",
-        Row("run --rm BOX nosuch", err="executable file not found in $PATH"),
-        Row("run --rm BOX /no/such", err="no such file or directory"),
-        Row("run --rm BOX /etc/passwd", err="permission denied"),
-        Row("run --rm BOX /etc", err="permission denied"),
-        "run --rm -i BOX cat",
-        Row("run --rm -i BOX wc -c", stdin="twelve bytes"),
-        Row("run --rm --interactive BOX cat", stdin="one\ntwo\n"),
-        Row("run --rm BOX cat", stdin="not connected"),
-        Row("run --rm BOX head -c 300000 /dev/zero", any_out=True),
-        "run BOX true",
-        "ps -a --format '{{.Image}} {{.Command}} {{.State}}'",
-        Row(
-            "run --rm BOX sh -c 'trap \"echo got; exit 4\" TERM; echo ready; while :; do sleep 0.05; done'",
-            after="ready", signal="TERM",
-        ),
-        Row(
-            "run --rm --sig-proxy=false --init --name kept BOX sh -c 'echo ready; sleep 1000'",
-            after="ready", signal="TERM",
-        ),
-        "ps --format {{.Names}}",
+_ENDS = scene(
+    "run ends",
+    Row("run --rm BOX sh -c 'echo out; echo err >&2; exit 3'", same_err=True),
+    "run --rm --init BOX sh -c 'kill -TERM $$; sleep 9'",
+    "run --rm BOX sh -c 'kill -9 $$; echo nothing inside can kill pid 1; exit 255'",
+    Row("run --rm BOX nosuch", err="executable file not found in $PATH"),
+    Row("run --rm BOX /no/such", err="no such file or directory"),
+    Row("run --rm BOX /etc/passwd", err="permission denied"),
+    Row("run --rm BOX /etc", err="permission denied"),
+    Row("run --rm --interactive BOX cat", stdin="one\ntwo\n"),
+    Row("run --rm BOX cat", stdin="not connected"),
+    "run BOX true",
+    "ps -a --format '{{.Image}} {{.Command}} {{.State}}'",
+    Row(
+        "run --rm BOX sh -c 'trap \"echo got; exit 4\" TERM; echo ready;"
+        " while :; do sleep 0.05; done'",
+        after="ready",
+        signal="TERM",
     ),
-    scene(
-        "run is refused",
-        Row("run", err="requires at least 1 argument"),
-        Row("run --rm", err="requires at least 1 argument"),
-        Row("run --nosuch BOX true", err="unknown flag: --nosuch"),
-        Row("run -Z BOX true", err="unknown shorthand flag: 'Z' in -Z"),
-        Row("run --name", err="flag needs an argument: --name"),
-        Row("run -v", err="flag needs an argument: 'v' in -v"),
-        Row("run --rm=perhaps BOX true", err="invalid argument \"perhaps\" for \"--rm\" flag"),
-        Row("run --rm --network none UPPER true", err="invalid reference format"),
-        Row("run --rm --network none '' true", err="invalid reference format"),
-        Row("run --rm --network none localhost:1/nosuch:1 true", err="localhost:1/nosuch"),
-        Row("run --rm --name '!bad' BOX true", err="invalid container name"),
-        Row("run --rm --name x BOX true", err="invalid container name"),
-        Row("create --name taken BOX true", any_out=True),
-        Row("run --name taken BOX true", err='the container name "/taken" is already in use'),
-        Row("create --name taken BOX true", err='the container name "/taken" is already in use'),
-        Row("run --rm -d BOX nosuch", err="executable file not found in $PATH"),
-        Row("run -d --name left BOX nosuch", any_out=True, err="executable file not found"),
-        "ps -a --format '{{.Names}} {{.State}}'",
+    Row(
+        "run --rm --sig-proxy=false --init --name kept BOX sh -c 'echo ready; sleep 1000'",
+        after="ready",
+        signal="HUP",
+    ),
+    "ps --format {{.Names}}",
+    Row(
+        "run --rm --timeout 1 --init BOX sleep 1000",
+        differs=_PODMANS,
+        ours=Said(137),
+        dockers=_UNKNOWN,
+    ),
+    Row(
+        "run --explain --name planned BOX true",
+        differs="docker has no such flag: it cannot say beforehand what it would do",
+        ours=Said(out=...),
+        dockers=_UNKNOWN,
+    ),
+    "ps -aq -f name=planned",
+)
+
+_REFUSED = scene(
+    "run is refused",
+    Row("run", err="requires at least 1 argument"),
+    Row("create --rm", err="requires at least 1 argument"),
+    Row("run --nosuch BOX true", err="unknown flag: --nosuch"),
+    Row("run -Z BOX true", err="unknown shorthand flag: 'Z' in -Z"),
+    Row("run --name", err="flag needs an argument: --name"),
+    Row("run -v", err="flag needs an argument: 'v' in -v"),
+    Row("run --rm=perhaps BOX true", err='invalid argument "perhaps" for "--rm" flag'),
+    Row("run --rm --network none UPPER true", err="must be lower"),
+    Row("run --rm --network none '' true"),
+    Row("run --rm --network none localhost:1/nosuch:1 true", err="localhost:1/nosuch"),
+    Row("run --rm --name '!bad' BOX true", err="invalid container name"),
+    Row("run --rm --name x BOX true", err="invalid container name"),
+    "create --name taken BOX true",
+    Row("run --name taken BOX true", err='the container name "/taken" is already in use'),
+    Row("create --name taken BOX true", err='the container name "/taken" is already in use'),
+    Row(
+        "run -d --name left BOX nosuch",
+        differs="an id on standard output is that of a container which was started",
+        ours=Said(127, err="executable file not found in $PATH"),
+        dockers=Said(127, "<id>\n", "executable file not found in $PATH"),
+    ),
+    "ps -a --format '{{.Names}} {{.State}}'",
+)
+
+_ENVIRONMENT = scene(
+    "environment",
+    "run --rm -h box -e A=1 -e A=2 -e EMPTY= -e FROM_HOST -e NOT_THERE -e SPACED='a b' BOX env",
+    "run --rm -h box --env-file @dir/env.list --env BOTH=flag --env SHAPE TOOL",
+    "run --rm -h box --env-file @dir/env.list -e BOTH=flag -e SHAPE -e COLOUR=red"
+    " --entrypoint env TOOL",
+    "run --rm -h box -e HOSTNAME=mine -e HOME=/h -e PATH=/bin BOX env",
+    Row("run --rm --env-file @dir/none BOX env", err="no such file or directory"),
+    Row("run --rm --env-file @dir/bad.list BOX env", err="contains whitespaces"),
+    Row("run --rm -e '' BOX env", err="invalid environment variable"),
+    Row("run --rm -e =x BOX env", err="invalid environment variable"),
+)
+
+_WHO = "id -u; id -g; id -G; echo $HOME"
+_IDENTITY = scene(
+    "user and groups",
+    f"run --rm BOX sh -c '{_WHO}'",
+    f"run --rm -u 33:100 BOX sh -c '{_WHO}'",
+    f"run --rm --user www-data BOX sh -c '{_WHO}'",
+    f"run --rm -u daemon:adm --group-add staff --group-add 77 BOX sh -c '{_WHO}'",
+    f"run --rm -u 1234 --group-add users BOX sh -c '{_WHO}'",
+    f"run --rm -u root BOX sh -c '{_WHO}'",
+    f"run --rm -u :adm BOX sh -c '{_WHO}'",
+    f"run --rm --entrypoint sh TOOL -c '{_WHO}'",
+    Row("run --rm -u nosuch BOX id", err="unable to find user nosuch"),
+    Row("run --rm -u root:nosuch BOX id", err="unable to find group nosuch"),
+    Row("run --rm -u 99999999999 BOX id", err="user"),
+    Row("run --rm --group-add nosuch BOX id", err="unable to find group nosuch"),
+    Row(
+        "run --rm --umask 027 BOX sh -c umask",
+        differs=_PODMANS,
+        ours=Said(out="0027\n"),
+        dockers=_UNKNOWN,
     ),
 )
+
+_COMMAND = scene(
+    "entrypoint and command",
+    "run --rm TOOL",
+    "run --rm TOOL other words",
+    "run --rm --entrypoint pwd TOOL",
+    "run --rm --entrypoint /bin/echo TOOL only this",
+    "run --rm --entrypoint '' TOOL echo no entry",
+    Row("run --rm --entrypoint '' TOOL", err="no command specified"),
+    Row("run --rm --entrypoint '' BOX", err="no command specified"),
+    "create --name e --entrypoint /bin/ls TOOL -l",
+    "inspect -f '{{json .Config.Entrypoint}} {{json .Config.Cmd}} {{.Path}} {{json .Args}}' e",
+    "run --rm -w /a/b -u 33 BOX sh -c 'pwd; ls -ld /a /a/b | cut -c1-30'",
+    "run --rm --workdir /etc/../tmp BOX pwd",
+    Row("run --rm -w relative BOX pwd", err="it needs to be an absolute path"),
+    Row("run --rm -w /etc/passwd BOX pwd", err="not a directory"),
+    "run --rm --entrypoint ls TOOL -ld .",
+)
+
+_STATUS = "grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status"
+_PRIVILEGE = scene(
+    "capabilities and filters",
+    f"run --rm BOX {_STATUS}",
+    f"run --rm --cap-drop ALL --cap-add net_admin --cap-add CAP_CHOWN BOX {_STATUS}",
+    f"run --rm --cap-drop chown --cap-drop CAP_KILL -u 33 BOX {_STATUS}",
+    Row(f"run --rm --cap-add ALL --cap-drop MKNOD BOX {_STATUS}", local=True),
+    Row("run --rm --cap-add nosuch BOX true", err="nosuch"),
+    Row("run --rm --cap-drop nosuch BOX true", err="nosuch"),
+    f"run --rm --security-opt no-new-privileges --security-opt seccomp=unconfined BOX {_STATUS}",
+    f"run --rm --security-opt no-new-privileges:false BOX {_STATUS}",
+    Row("run --rm --security-opt seccomp=@dir/profile.json BOX mkdir /d", same_err=True),
+    Row("run --rm --security-opt seccomp=@dir/none BOX true", err="no such file"),
+    Row("run --rm --security-opt seccomp=@dir/broken.json BOX true"),
+    Row("run --rm --security-opt nosuch=1 BOX true", err="nosuch"),
+    Row("run --rm --security-opt nosuch BOX true", err="nosuch"),
+    Row(
+        "run --rm BOX sh -c 'unshare -U true; mount -t tmpfs none /mnt; chroot / true; mknod /n b 7 0'",
+        same_err=True,
+    ),
+    Row(f"run --rm --privileged BOX sh -c '{_STATUS.replace(chr(39), chr(34))}'", local=True),
+    "run --rm --privileged BOX sh -c 'mkdir /m; mount -t tmpfs none /m && echo mounted;"
+    " [ -w /proc/sys/kernel/panic ] && test -e /dev/kmsg && echo devices; ls /proc/acpi >/dev/null;"
+    ' grep -c "/proc/" /proc/self/mountinfo\'',
+)
+
+_KERNEL = scene(
+    "limits and settings",
+    "run --rm --ulimit nofile=64:128 --ulimit core=0 --ulimit nproc=99 BOX"
+    " sh -c 'ulimit -n; ulimit -Hn; ulimit -c; ulimit -p'",
+    Row("run --rm --ulimit nofile=x BOX true", err="nofile"),
+    Row("run --rm --ulimit nosuch=1 BOX true", err="invalid ulimit type: nosuch"),
+    Row("run --rm --ulimit nofile=2:1 BOX true", err="soft limit must be less than or equal"),
+    Row("run --rm --ulimit nofile BOX true", err="invalid ulimit"),
+    "run --rm --sysctl kernel.shm_rmid_forced=1 --sysctl net.ipv4.ip_forward=1 BOX"
+    " cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_forward",
+    Row("run --rm --sysctl kernel.panic=1 BOX true", err="kernel.panic"),
+    Row("run --rm --sysctl kernel.panic BOX true", err="kernel.panic"),
+    Row("run --rm --sysctl net.ipv4.nosuch=1 BOX true", err="nosuch"),
+    Row("run --rm --network host --sysctl net.ipv4.ip_forward=1 busybox true", err="net.ipv4"),
+    "run --rm --shm-size 1m --device /dev/null:/dev/hole --device /dev/zero:/dev/z:r BOX"
+    " sh -c 'df -k /dev/shm | tail -1; ls /dev; head -c 3 /dev/z | wc -c; echo x >/dev/hole'",
+    Row("run --rm --shm-size many BOX true", err='invalid argument "many" for "--shm-size"'),
+    Row("run --rm --device /dev/loop-control:/dev/c:r BOX sh -c ': </dev/c; : >/dev/c'",
+        same_err=True),
+    Row("run --rm --device /dev/nosuch BOX true", err="no such file or directory"),
+    Row("run --rm --device /dev/null:/dev/x:rwx BOX true", err="rwx"),
+    Row("run --rm --device /dev/null:relative BOX true"),
+    "run --rm --init BOX sh -c 'cat /proc/1/comm >/dev/null; ps -o pid,args | tail -n 3 | wc -l'",
+)
+
+_MOUNTINFO = "cut -d' ' -f2,3,4 /proc/mounts"
+_FILES = scene(
+    "mounts",
+    "run --rm -v @dir/src:/mnt BOX sh -c 'cat /mnt/file; echo new >/mnt/out'",
+    "! cat src/out",
+    Row("run --rm -v @dir/src:/mnt:ro BOX sh -c 'echo x >/mnt/no'", same_err=True),
+    "run --rm -v @dir/made/here:/mnt BOX ls -A /mnt",
+    "! ls -d made/here",
+    Row("run --rm --volume ./src:/mnt BOX cat /mnt/file"),
+    "run --rm -v @dir/src/file:/etc/one --mount type=bind,src=@dir/src,dst=/two,readonly BOX"
+    " sh -c 'cat /etc/one; ls /two; touch /two/x 2>&1'",
+    Row("run --rm --mount type=bind,src=@dir/none,dst=/mnt BOX true", err="does not exist"),
+    Row("run --rm --mount type=bind,dst=/mnt BOX true"),
+    Row("run --rm --mount type=nosuch,dst=/mnt BOX true", err="nosuch"),
+    Row("run --rm --mount type=bind,src=@dir/src BOX true", err="target is required"),
+    Row("run --rm --mount type=bind,src=@dir/src,dst=/mnt,colour=red BOX true", err="colour"),
+    Row("run --rm -v relative/path:/mnt BOX true"),
+    Row("run --rm -v @dir/src:relative BOX true", err="relative"),
+    Row("run --rm -v a:b:c:d BOX true"),
+    Row("run --rm -v @dir/src:/mnt:nosuch BOX true", err="nosuch"),
+    Row("run --rm -v @dir/src:/ BOX true", err="destination"),
+    Row("run --rm -v @dir/src:/m -v @dir/src:/m BOX true", err="duplicate mount point"),
+    "run --rm --tmpfs /t:size=1m,mode=700 --tmpfs /u --mount type=tmpfs,dst=/w,tmpfs-size=4096,"
+    "tmpfs-mode=1770 BOX sh -c 'grep -E \"^tmpfs /[tuw] \" /proc/mounts; ls -ld /t /u /w |"
+    " cut -c1-10'",
+    Row("run --rm --tmpfs relative BOX true", err="absolute"),
+    Row("run --rm --tmpfs /t:nosuch BOX true", err="nosuch"),
+    "run --rm -v /anonymous BOX sh -c 'ls -ld /anonymous | cut -c1-10; touch /anonymous/x'",
+    "run --rm --entrypoint sh TOOL -c 'ls -ld /data | cut -c1-30; id'",
+    Row(
+        "run --rm --read-only --tmpfs /tmp -v @dir/src:/mnt BOX sh -c"
+        " 'touch /x; touch /tmp/x /mnt/y /dev/shm/z && echo written'",
+        same_err=True,
+    ),
+    "run --rm -v @dir/src:/mnt:slave BOX sh -c"
+    " 'grep \" /mnt \" /proc/self/mountinfo | cut -d\" \" -f7 | cut -d: -f1'",
+    "run --rm BOX sh -c 'awk \"{print \\$2, \\$3}\" /proc/mounts | sort;"
+    " ls -l /dev | cut -c1-10,40-; ls -ld / /proc/kcore /tmp | cut -c1-10; echo x >/proc/sys/kernel/panic;"
+    " cat /proc/kcore /proc/keys | wc -c'",
+)
+
+_NAMES = scene(
+    "names and resolver",
+    "run --rm -h box.example --add-host one:192.0.2.1 --add-host six:2001:db8::1 --dns 192.0.2.53"
+    " --dns 2001:db8::53 --dns-search example.org --dns-option ndots:2 BOX"
+    " sh -c 'hostname; cat /etc/hostname /etc/resolv.conf /etc/hosts'",
+    "run --rm --hostname box --dns-search . BOX sh -c 'cat /etc/hosts; grep -c search"
+    " /etc/resolv.conf'",
+    Row("run --rm --add-host nocolon BOX true", err='bad format for add-host: "nocolon"'),
+    Row("run --rm --add-host a:999.1.1.1 BOX true", err="invalid IP address"),
+    Row("run --rm --dns nosuch BOX true", err="nosuch"),
+    Row("run --rm -h 'bad_name!' BOX hostname", any_out=True),
+    Row("run --rm --uts host -h box BOX true", err="conflicting options"),
+    Row("run --rm --network host busybox sh -c 'readlink /proc/self/ns/net'", local=True),
+    Row("run --rm --uts host BOX sh -c 'readlink /proc/self/ns/uts; hostname'", local=True),
+)
+
+_NS = "for n in pid ipc uts net cgroup; do readlink /proc/self/ns/$n; done"
+_CHECK = (
+    'for n in pid=@pid_ns ipc=@ipc_ns uts=@uts_ns net=@net_ns cgroup=@cgroup_ns; do'
+    ' [ "$(readlink /proc/self/ns/${n%%=*})" = "${n#*=}" ] && echo host ${n%%=*}; done'
+)
+_NAMESPACES = scene(
+    "namespaces",
+    f"run --rm BOX sh -c '{_CHECK}; echo $$'",
+    f"run --rm --pid host --ipc host --uts host --cgroupns host --net host busybox sh -c '{_CHECK}'",
+    "run -d --name web --ipc shareable BOX sleep 1000",
+    "run --rm --ipc none BOX sh -c 'ls -A /dev/shm 2>&1; grep -c /dev/shm /proc/mounts'",
+    "run --rm --ipc private BOX true",
+    "run --rm --pid container:web --ipc container:web --network container:web busybox"
+    " sh -c 'cat /proc/1/comm; hostname | wc -c'",
+    Row("run --rm --pid container:nosuch BOX true", err="No such container: nosuch"),
+    Row("run --rm --network container:nosuch busybox true", err="No such container: nosuch"),
+    Row("run --rm --pid nosuch BOX true", err="invalid PID mode"),
+    Row("run --rm --ipc nosuch BOX true", err="invalid IPC mode"),
+    Row("run --rm --uts nosuch BOX true", err="invalid UTS mode"),
+    Row("run --rm --cgroupns nosuch BOX true", err="invalid cgroup"),
+    Row("run --rm --network nosuch busybox true", err="nosuch"),
+    Row("run --rm --network container:web -h box busybox true", err="conflicting options"),
+    Row("run --rm --network container:web --add-host a:1.1.1.1 busybox true",
+        err="conflicting options"),
+)
+
+_OTHERS = scene(
+    "labels logs and id files",
+    "run --rm --cidfile @dir/cid BOX true",
+    "! wc -c <cid",
+    Row("run --rm --cidfile @dir/cid BOX true", err="container ID file found"),
+    Row("run --rm --cidfile @dir/no/cid BOX true", err="no such file or directory"),
+    "create --name labelled -l a=1 --label b --label a=2 --cidfile @dir/cid2 BOX true",
+    "! wc -c <cid2",
+    "inspect -f '{{json .Config.Labels}}' labelled",
+    Row("run --rm -l '' BOX true"),
+    Row("run --rm -l =x BOX true"),
+    "run --name quiet --log-driver none BOX echo shown",
+    Row("logs quiet", err="configured logging driver does not support reading"),
+    "run --name kept --log-driver json-file --log-opt max-size=1m --log-opt max-file=2 BOX echo kept",
+    "logs kept",
+    "inspect -f '{{json .HostConfig.LogConfig}}' kept",
+    Row("run --rm --log-driver nosuch BOX true", err="nosuch"),
+    Row("run --rm --log-driver json-file --log-opt nosuch=1 BOX true", err="unknown log opt 'nosuch'"),
+    Row("run --rm --log-opt max-size=x BOX true"),
+    Row("run --rm --stop-signal nosuch BOX true", err="invalid signal: nosuch"),
+    Row("run --rm --stop-timeout x BOX true", err='invalid argument "x" for "--stop-timeout"'),
+)
+
+_TERMINAL = scene(
+    "run on a terminal",
+    Row("run --rm -it BOX sh -c 'tty; stty size; stty -a | grep -c \"intr = ^C\"'", tty=True),
+    Row("run --rm -t BOX sh -c 'test -t 1 && echo terminal; exit 6'"),
+    Row("run --rm -i --tty BOX true", err="not a TTY", stdin="x"),
+    Row(
+        "run -it --name held BOX sh -c 'echo ready; read line; echo got $line'",
+        tty=True, after="ready", keys="\x10\x11",
+    ),
+    "ps --format '{{.Names}} {{.State}}'",
+    Row(
+        "run --rm -it --detach-keys ctrl-x,q --name two BOX sh -c 'echo ready; read line'",
+        tty=True, after="ready", keys="\x18q",
+    ),
+    Row("run --rm -it --detach-keys ctrl-nosuch BOX true", tty=True, any_out=True),
+    Row("attach held", tty=True, after="", keys="word\r", any_out=True),
+    "wait held",
+    "logs held",
+)
+
+SCENES = (
+    _ENDS, _REFUSED, _ENVIRONMENT, _IDENTITY, _COMMAND, _PRIVILEGE, _KERNEL, _FILES, _NAMES,
+    _NAMESPACES, _OTHERS, _TERMINAL,
+)  # fmt: skip
