@@ -359,7 +359,9 @@ static void client_read(struct client *client)
 static int ready(void *context)
 {
     (void)context;
-    return m.record.state >= 0 ? record_run(&m.record, m.executor.pid) : 0;
+    if (m.record.state < 0)
+        return 0;
+    return record_reserve(&m.record) < 0 ? -1 : record_run(&m.record, m.executor.pid);
 }
 
 static int make_stdio(void)
@@ -512,6 +514,7 @@ static int open_signals(void)
 static int set_up(void)
 {
     m.null = m.signals = m.listener = m.input = m.slave = m.cgroup = -1;
+    m.record.reserved = -1;
     m.executor.trace = m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
     /* Field by field: an initialiser would touch their buffers. */
     m.streams[0].fd = m.streams[1].fd = -1;
@@ -770,6 +773,7 @@ int main(void)
         if (m.record.state >= 0) {
             unlinkat(m.record.state, "run.json", 0);
             unlinkat(m.record.state, "attach", 0);
+            record_forget(&m.record);
         }
         report_failure(&m.executor.failure);
         return 1;

@@ -47,6 +47,46 @@ uint64_t start_time(pid_t pid)
     return at ? strtoull(at + 1, NULL, 10) : 0;
 }
 
+#define RESERVED ".exit.json.next"
+#define ROOM 1024
+
+int record_reserve(struct record *record)
+{
+    static const char zeros[ROOM];
+    int fd;
+
+    if (!record->durable)
+        return 0;
+    fd = openat(record->folder, RESERVED,
+                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -1;
+    record->reserved = fd;
+    if (fallocate(fd, 0, 0, ROOM) == 0)
+        return 0;
+    if (errno != EOPNOTSUPP)
+        return -1;
+    return pwrite(fd, zeros, ROOM, 0) == ROOM ? 0 : -1;
+}
+
+void record_forget(struct record *record)
+{
+    if (record->reserved >= 0)
+        unlinkat(record->folder, RESERVED, 0);
+}
+
+/* Atomic, as publish is, into the room that was reserved. */
+static int publish_reserved(const struct record *record, const char *text)
+{
+    size_t size = strlen(text);
+
+    if (pwrite(record->reserved, text, size, 0) != (ssize_t)size ||
+        ftruncate(record->reserved, (off_t)size) < 0 || fsync(record->reserved) < 0 ||
+        renameat(record->folder, RESERVED, record->folder, "exit.json") < 0)
+        return -1;
+    return fsync(record->folder);
+}
+
 /* Atomic: whole under a name of its own, then renamed; on disk before the name where durable. */
 static int publish(int folder, const char *name, const char *text, int durable)
 {
@@ -129,5 +169,7 @@ int record_exit(const struct record *record, int status, const char *reason, uin
              number(cpu, sizeof(cpu), counter(record->cgroup, "cpu.stat", "usage_usec")),
              number(memory, sizeof(memory), counter(record->cgroup, "memory.peak", "")),
              (unsigned long long)log_lost, quoted);
+    if (record->reserved >= 0)
+        return publish_reserved(record, text);
     return publish(record->folder, "exit.json", text, record->durable);
 }

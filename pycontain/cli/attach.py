@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Refused, Values, Verb, switch
 from pycontain.cli.terminal import STDIN, Relay
 from pycontain.model import parse
@@ -58,7 +58,7 @@ def relay(
         The process's exit code.
     """
     # what we wrote so far comes before what the container writes to the same descriptor
-    sys.stdout.flush()
+    streams.flush()
     joined = Relay(
         attachment,
         stdin=stdin,
@@ -68,7 +68,7 @@ def relay(
     )
     code = joined.run()
     if joined.detached:
-        sys.stderr.write("read escape sequence\n")
+        streams.complain("read escape sequence\n")
     return vanished() if code is None else code
 
 

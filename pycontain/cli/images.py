@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pycontain.cli import output
+from pycontain.cli import output, streams
 from pycontain.cli.flags import Flag, Verb, boolean, filter_, switch
 from pycontain.errors import InvalidInput
 
@@ -140,7 +140,7 @@ def _images(app: App, values: Values, arguments: list[str]) -> int:
     form = values["format"]
     if values["digests"] and form in (None, "table"):
         form = "table " + _TABLE.replace("{{.ID}}", "{{.Digest}}\t{{.ID}}")
-    output.write(LISTING.render(rows, form, values["quiet"]))
+    streams.write(LISTING.render(rows, form, values["quiet"]))
     return 0
 
 

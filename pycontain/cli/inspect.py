@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pycontain.cli import output
+from pycontain.cli import output, streams
 from pycontain.cli.flags import FORMAT, Verb
 from pycontain.cli.ps import volume_name, volume_targets
 from pycontain.cli.template import GoMap, Template, to_json
@@ -285,7 +285,7 @@ def _inspect(app: App, values: Values, arguments: list[str]) -> int:
         if render is None:
             found.append(made)
         else:
-            output.write(f"{render(made)}\n")
+            streams.write(f"{render(made)}\n")
 
     if render is not None:
         return app.each(arguments, act)
@@ -296,7 +296,7 @@ def _inspect(app: App, values: Values, arguments: list[str]) -> int:
         except PycontainError as err:
             problems.append(err)
     # the document comes first and is whole: a script reads it whatever was missing
-    output.write(output.pretty_json(found))
+    streams.write(output.pretty_json(found))
     return app.report(problems)
 
 

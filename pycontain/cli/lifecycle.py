@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
 from pycontain.model.parse import parse_signal
 
 if TYPE_CHECKING:
-    from pycontain.cli.flags import Values
+    from pycontain.cli import streams
+from pycontain.cli.flags import Values
     from pycontain.cli.main import App
 
 _SEVERAL = "[OPTIONS] CONTAINER [CONTAINER...]"
@@ -31,7 +32,7 @@ def _signal(values: Values) -> int | None:
 
 
 def _done(name: str) -> None:
-    sys.stdout.write(f"{name}\n")
+    streams.write(f"{name}\n")
 
 
 def _stop(app: App, values: Values, arguments: list[str]) -> int:
@@ -75,7 +76,7 @@ def _rm(app: App, values: Values, arguments: list[str]) -> int:
             if not values["force"]:
                 raise
             # as docker: told, but what was wanted is so
-            sys.stderr.write(message_of(err))
+            streams.complain(message_of(err))
             return
         _done(name)
 
@@ -85,8 +86,8 @@ def _rm(app: App, values: Values, arguments: list[str]) -> int:
 def _wait(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
     def act(name: str) -> None:
         code = app.engine.containers.wait(name)
-        sys.stdout.write(f"{code}\n")
-        sys.stdout.flush()
+        streams.write(f"{code}\n")
+        streams.flush()
 
     return app.each(arguments, act)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
+from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Verb, switch
 from pycontain.cli.output import rfc3339
 from pycontain.model import parse
@@ -13,7 +13,8 @@ from pycontain.model import parse
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pycontain.cli.flags import Values
+    from pycontain.cli import streams
+from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.logs import LogEntry
 
@@ -29,15 +30,13 @@ def _tail(text: str) -> int | None:
 
 
 def _copy(entries: Iterable[LogEntry], stamps: bool) -> None:
-    outs = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
     # where an entry continues the last line of its stream
     inside = {"stdout": False, "stderr": False}
     for entry in entries:
-        out = outs[entry.stream]
+        stamp = b""
         if stamps and not inside[entry.stream]:
-            out.write(f"{rfc3339(entry.time, 9)} ".encode())
-        out.write(entry.data)
-        out.flush()
+            stamp = f"{rfc3339(entry.time, 9)} ".encode()
+        streams.copy(entry.stream, stamp + entry.data)
         inside[entry.stream] = not entry.data.endswith(b"\n")
 
 

@@ -6,18 +6,17 @@ only what it uses: start-up is most of the time of a short command.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from typing import TYPE_CHECKING
 
+from pycontain.cli import streams
 from pycontain.cli.exit_codes import BROKEN_PIPE, INTERNAL, INTERRUPTED, exit_code, message_of
 from pycontain.cli.flags import Flag, HelpRequested, UsageError, Verb, closest, parse, switch
 from pycontain.errors import PycontainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TextIO
 
     from pycontain.engine import Engine
 
@@ -91,9 +90,8 @@ class App:
         """Write errors to standard error, behind what was written so far; return the exit code."""
         if not problems:
             return 0
-        sys.stdout.flush()
         for error in problems:
-            sys.stderr.write(message_of(error))
+            streams.complain(message_of(error))
         return 1
 
 
@@ -146,10 +144,7 @@ def main(
     Returns:
         The process's exit code.
     """
-    open_standard_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no name or label may break a listing
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
     run = _Run(sys.argv[1:] if argv is None else list(argv), make_engine)
     try:
         code = run.guarded()
@@ -185,11 +180,11 @@ class _Run:
         except HelpRequested:
             from pycontain.cli.help import help_text
 
-            sys.stdout.write(help_text(self.verb))
+            streams.write(help_text(self.verb))
             return 0
         except UsageError as err:
             self.complain_of(err)
-            sys.stderr.write(_usage(self.verb))
+            streams.complain(_usage(self.verb))
             return err.code
         except PycontainError as err:
             self.complain_of(err)
@@ -208,7 +203,7 @@ class _Run:
         if values["version"]:
             import pycontain
 
-            sys.stdout.write(f"pycontain version {pycontain.__version__}\n")
+            streams.write(f"pycontain version {pycontain.__version__}\n")
             return 0
         if not words:
             raise HelpRequested
@@ -222,26 +217,23 @@ class _Run:
         app = App(values["root"], values["state"], self.debug, self.make_engine)
         return verb.run(app, verb_values, arguments)
 
-    def complain(self, text: str) -> None:
-        sys.stderr.write(f"pycontain: {text}\n")
+    @staticmethod
+    def trace(error: Exception) -> None:
+        import traceback
+
+        streams.complain("".join(traceback.format_exception(error)))
 
     def complain_of(self, error: PycontainError) -> None:
-        sys.stdout.flush()
         if self.debug:
-            import traceback
-
-            traceback.print_exception(error)
-        sys.stderr.write(message_of(error))
+            self.trace(error)
+        streams.complain(message_of(error))
 
     def complain_of_bug(self, error: Exception) -> int:
-        sys.stdout.flush()
         if self.debug:
-            import traceback
-
-            traceback.print_exception(error)
-        self.complain(f"internal error: {type(error).__name__}: {error}")
-        if not self.debug:
-            sys.stderr.write("hint: this is a bug; --debug shows where\n")
+            self.trace(error)
+        hint = "" if self.debug else "hint: this is a bug; --debug shows where\n"
+        kind = type(error).__name__
+        streams.complain(f"pycontain: internal error: {kind}: {error}\n{hint}")
         if self.verb is not None and self.verb.failure != 1:
             return self.verb.failure
         return INTERNAL
@@ -282,44 +274,6 @@ def _log_steps() -> None:
     from pycontain import trace
 
     def sink(step: str, seconds: float) -> None:
-        sys.stderr.write(f"debug: {step}: {seconds * 1000:.3f} ms\n")
+        streams.complain(f"debug: {step}: {seconds * 1000:.3f} ms\n")
 
     trace.enable(sink)
-
-
-def open_standard_streams() -> None:
-    """Open /dev/null on each of descriptors 0 to 2 that is closed.
-
-    open(2) takes the lowest free number: without this the next socket or log would become the
-    standard output of everything that we start.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            _open_null(number)
-    if sys.stdout is None:
-        sys.stdout = _writer(1)
-    if sys.stderr is None:
-        sys.stderr = _writer(2)
-
-
-def _writer(number: int) -> TextIO:
-    return open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
-def _open_null(number: int) -> None:
-    # inheritable, as standard streams are
-    opened = os.open(os.devnull, os.O_RDWR)
-    if opened != number:
-        os.dup2(opened, number)
-        os.close(opened)
-    else:
-        os.set_inheritable(number, True)
-
-
-def _silence_stdout() -> None:
-    """Send what is still buffered nowhere, or the interpreter would complain about it at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)

@@ -5,7 +5,6 @@ Pure: values in, text out. The forms are docker's, so that scripts which cut col
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,6 @@ _LEAST_WIDTH = 10
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 _HOUR = 3600
 _DAY = 24 * _HOUR
-
-
-def write(text: str) -> None:
-    """Write to standard output."""
-    sys.stdout.write(text)
 
 
 def width(text: str) -> int:

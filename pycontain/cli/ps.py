@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pycontain.cli import output
+from pycontain.cli import output, streams
 from pycontain.cli.flags import Flag, Verb, filter_, integer, switch
 from pycontain.cli.template import quoted
 from pycontain.errors import InvalidInput
@@ -279,7 +279,7 @@ def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
     now = time.time_ns()
     problems: list[PycontainError] = []
     rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values, problems)]
-    output.write(LISTING.render(rows, values["format"], values["quiet"]))
+    streams.write(LISTING.render(rows, values["format"], values["quiet"]))
     # a damaged container hides no other
     return app.report(problems)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from pycontain.cli import streams
 from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, relay
 from pycontain.cli.flags import Flag, Verb, switch
 from pycontain.cli.run_options import CONTAINER_FLAGS, run_options
@@ -25,8 +25,7 @@ _CIDFILE = Flag("cidfile", "write the container's id to this new file", metavar=
 
 def progress(line: str) -> None:
     """Show one line of what takes long."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    streams.complain(f"{line}\n")
 
 
 class _IdFile:
@@ -79,7 +78,7 @@ def _create(app: App, values: Values, arguments: list[str]) -> int:
         container = app.engine.containers.create(options, progress=progress)
         if file is not None:
             file.write(container.id)
-    sys.stdout.write(f"{container.id}\n")
+    streams.write(f"{container.id}\n")
     return 0
 
 
@@ -87,7 +86,7 @@ def _run(app: App, values: Values, arguments: list[str]) -> int:
     options = run_options(values, arguments)
     if values["explain"]:
         for line in app.engine.containers.explain(options):
-            sys.stdout.write(f"{line}\n")
+            streams.write(f"{line}\n")
         return 0
     if values["detach"]:
         return _run_detached(app, values, options)
@@ -99,7 +98,7 @@ def _run_detached(app: App, values: Values, options: RunOptions) -> int:
         container, _ = app.engine.containers.run(options, attach=False, progress=progress)
         if file is not None:
             file.write(container.id)
-    sys.stdout.write(f"{container.id}\n")
+    streams.write(f"{container.id}\n")
     return 0
 
 

@@ -161,7 +161,8 @@ def _all_mounts(values: Values) -> tuple[Mount, ...]:
     here = os.getcwd()
     return (
         *values["mount"],
-        *(parse.parse_volume(word, here) for word in values["volume"]),
+        # as docker: the same words twice are one mount
+        *(parse.parse_volume(word, here) for word in dict.fromkeys(values["volume"])),
         *(parse.parse_tmpfs(word) for word in values["tmpfs"]),
     )
 

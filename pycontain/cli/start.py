@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from pycontain.cli import streams
 from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, relay
 from pycontain.cli.flags import Verb, switch
 from pycontain.cli.terminal import our_size
@@ -23,7 +23,7 @@ def _start(app: App, values: Values, arguments: list[str]) -> int:
 
     def act(name: str) -> None:
         app.engine.containers.start(name)
-        sys.stdout.write(f"{name}\n")
+        streams.write(f"{name}\n")
 
     return app.each(arguments, act)
 

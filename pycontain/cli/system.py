@@ -7,7 +7,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import pycontain
-from pycontain.cli import output
+from pycontain.cli import streams
 from pycontain.cli.flags import FORMAT, Verb
 from pycontain.cli.template import Template, to_json
 
@@ -44,11 +44,11 @@ _VERSION_LINES = (
 
 def _write(document: dict[str, Any], form: str | None, lines: list[str]) -> int:
     if not form:
-        output.write("".join(f"{line}\n" for line in lines))
+        streams.write("".join(f"{line}\n" for line in lines))
     elif form == "json":
-        output.write(f"{to_json(document)}\n")
+        streams.write(f"{to_json(document)}\n")
     else:
-        output.write(f"{Template(form).render(document)}\n")
+        streams.write(f"{Template(form).render(document)}\n")
     return 0
 
 

@@ -25,7 +25,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a"
 
 
 class GoMap(dict[str, Any]):
-    """A dict whose keys are data: one that it lacks is no error."""
+    """A dict whose keys are data: one that it lacks is no error. Sorted, as Go writes maps."""
+
+    def __init__(self, *items: Any, **more: Any) -> None:
+        super().__init__(sorted(dict(*items, **more).items()))
 
 
 def _fail(reason: str, line: int = 1) -> NoReturn:

@@ -18,8 +18,9 @@ import os
 import select
 import signal
 import stat
-import sys
 from typing import TYPE_CHECKING, Any
+
+from pycontain.cli import streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+_STREAMS = {STDOUT: "standard output", STDERR: "standard error"}
 
 _CHUNK = 32 << 10
 # poll(2) promises room for this much on a pipe (pipe(7)), so that a write does not block
@@ -303,7 +305,7 @@ class Relay:
 
         Raises:
             BrokenPipeError: whoever reads our output has gone.
-            OSError: our output cannot be written, for instance to a full disk.
+            KernelError: our output cannot be written, for instance to a full disk.
         """
         try:
             with SignalPipe(self._caught()) as signals:
@@ -409,8 +411,7 @@ class Relay:
             self._ended = True
         elif frame.kind == "lagged":
             end = "\n" if self._raw is None else "\r\n"
-            sys.stderr.write(f"pycontain: output was skipped: we read too slowly{end}")
-            sys.stderr.flush()
+            streams.complain(f"pycontain: output was skipped: we read too slowly{end}")
 
     def _write_output(self) -> None:
         """Write what fits without blocking, so that signals and typing are heeded meanwhile."""

@@ -29,7 +29,7 @@ from pycontain.errors import (
 from pycontain.kernel import cgroup, process
 from pycontain.model import parse
 from pycontain.model.container import Container, ExitRecord
-from pycontain.model.status import check
+from pycontain.model.status import Status, check
 from pycontain.runtime import spec as specs
 from pycontain.store import files
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from pycontain.engine.images import Images
     from pycontain.engine.logs import LogEntry
     from pycontain.model.container import ExecOptions, RunOptions
-    from pycontain.model.status import Status
     from pycontain.runtime.attachment import Attachment
     from pycontain.store.layout import ContainerPaths, Layout
 
@@ -228,17 +227,19 @@ class Containers:
         except records.Lost as lost:
             self._remove_cgroup(os.path.basename(paths.folder))
             killed = lost.reason == "monitor lost"
-            records.write_exit(
-                paths,
-                ExitRecord(
-                    run=lost.run,
-                    code=137 if killed else 255,
-                    signal=int(signal.SIGKILL) if killed else None,
-                    started=lost.started,
-                    finished=time.time_ns() if killed else None,
-                    reason=lost.reason,
-                ),
+            record = ExitRecord(
+                run=lost.run,
+                code=137 if killed else 255,
+                signal=int(signal.SIGKILL) if killed else None,
+                started=lost.started,
+                finished=time.time_ns() if killed else None,
+                reason=lost.reason,
             )
+            try:
+                records.write_exit(paths, record)
+            except StoreError:
+                # A full or read-only disk: what is known is told all the same, and found again.
+                return Status(state="exited", record=record, started=record.started)
             return records.status(paths)
 
     @told("list containers")

@@ -38,7 +38,8 @@ def _marker(paths: ContainerPaths) -> tuple[str, str] | None:
         words = files.read(marker_path(paths)).decode(errors="replace").split()
     except NotFound:
         return None
-    if len(words) != 2:
+    # A marker that is not ours must not pass for one of another boot: that run would be ended.
+    if len(words) != 2 or len(words[0]) != 16 or len(words[1]) != len(process.boot_id()):
         raise StoreError(f"container: {marker_path(paths)}: damaged: not a run and a boot")
     return words[0], words[1]
 

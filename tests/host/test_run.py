@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -452,6 +453,24 @@ def test_noexec_holds(store: Store, tmp_path: Path) -> None:
     program.chmod(0o755)
     assert store.sh("/m/program", mounts=(bind(tmp_path, "/m"),)) == "ran\n"
     assert store.code("/m/program", mounts=(bind(tmp_path, "/m", "noexec"),)) == 126
+
+
+def test_one_source_at_two_places(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    mounts = (bind(tmp_path, "/one"), bind(tmp_path, "/two", "ro"))
+    result = store.run("sh", "-c", "cat /*/file; touch /one/x; touch /two/y", mounts=mounts)
+    assert result.stdout == b"texttext"
+    assert result.stderr.count(b"Read-only file system") == 1
+
+
+def test_more_mounts_than_a_process_may_have_files(store: Store, tmp_path: Path) -> None:
+    mounts = tuple(bind(tmp_path, f"/m/{n}") for n in range(400))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        assert store.sh("grep -c ' /m/' /proc/self/mountinfo", mounts=mounts) == "400\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_missing_source(store: Store, tmp_path: Path) -> None:

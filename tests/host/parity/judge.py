@@ -23,19 +23,35 @@ def problems(
     """
     found: list[str] = []
     for row, our, docker in zip(scene.rows, ours, dockers, strict=True):
-        if row.local and not live:
-            continue
-        faults = _faults(row, our, docker)
+        faults = _faults(row, our, docker) if comparable(row, live=live) else _alone(row, our)
         if faults:
             found.append(_told(scene, row, our, docker, faults))
     return found
 
 
+def comparable(row: Row, *, live: bool) -> bool:
+    """Whether docker's answer, live or recorded, says anything about ours here."""
+    if row.powers and not _all_capabilities():
+        return False
+    return live or not (row.local or row.powers)
+
+
+def _all_capabilities() -> bool:
+    """Whether the bounding set has all that this kernel knows, capabilities(7)."""
+    with open("/proc/sys/kernel/cap_last_cap") as last, open("/proc/self/status") as status:
+        every = (2 << int(last.read())) - 1
+        lines = dict(line.split(":", 1) for line in status)
+        return int(lines["CapBnd"], 16) == every
+
+
+def _alone(row: Row, ours: Answer) -> list[str]:
+    return [] if row.ours is None else unexpected(row.ours, ours)
+
+
 def _faults(row: Row, ours: Answer, docker: Answer) -> list[str]:
-    if row.differs is None:
-        return unlike(row, ours, docker)
+    if row.dockers is None:
+        return unlike(row, ours, docker) + _alone(row, ours)
     assert row.ours is not None
-    assert row.dockers is not None
     return [
         *(f"ours: {fault}" for fault in unexpected(row.ours, ours)),
         *(f"docker's: {fault}" for fault in unexpected(row.dockers, docker)),

@@ -47,6 +47,8 @@ class Row:
         same_err: standard error is compared as a whole.
         any_out: standard output is not compared.
         local: the answer depends on the machine: compared with a docker beside it only.
+        powers: docker needs every capability for it: compared only where the bounding set is whole.
+        slow: docker takes long over it, so that its recorded answer always stands in.
         stdin: text for standard input, which is /dev/null otherwise.
         tty: run on a terminal of 30 lines and 100 columns, whose text is standard output.
         after: text of the output that `keys` and `signal` wait for.
@@ -55,6 +57,7 @@ class Row:
         save: keep standard output as the id ``@save``.
         until: run again until this is in the output.
         differs: the reason of an intended difference; `ours` and `dockers` are what is expected.
+        ours: without a difference: what we answer even where there is nothing to compare with.
     """
 
     line: str
@@ -63,6 +66,8 @@ class Row:
     same_err: bool = False
     any_out: bool = False
     local: bool = False
+    powers: bool = False
+    slow: bool = False
     stdin: str | None = None
     tty: bool = False
     after: str | None = None
@@ -75,8 +80,9 @@ class Row:
     dockers: Said | None = None
 
     def __post_init__(self) -> None:
-        both = self.ours is not None and self.dockers is not None
-        assert both is (self.differs is not None), f"{self.line}: a difference is told whole"
+        told = self.dockers is not None
+        assert told is (self.differs is not None), f"{self.line}: a difference is told whole"
+        assert self.ours is not None or not told, f"{self.line}: a difference is told whole"
 
     @property
     def on_host(self) -> bool:

@@ -36,7 +36,7 @@ def test_answers_are_dockers(
     assert recorded is not None, "python -m tests.host.parity.record"
     found = judge.problems(scene, ours, recorded, live=False)
     if docker is not None:
-        answers = docker.play(scene)
+        answers = docker.play(scene, recorded)
         docker.clear()
         beside = judge.problems(scene, ours, answers, live=True)
         found += [f"(live) {problem}" for problem in beside if problem not in found]
