@@ -116,6 +116,13 @@ def build() -> None:
         build_extension(builder)
 
 
+def built() -> list[str]:
+    """The names of what ``build`` makes for this Python."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    extensions = [f"_{name.removesuffix('_build')}{suffix}" for name in EXTENSIONS]
+    return ["__init__.py", *PROGRAMS, *extensions]
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--sanitize"] and len(sys.argv) == 3:
         build_sanitized(Path(sys.argv[2]))
@@ -139,3 +146,5 @@ else:
                     build()
                     build_data["pure_python"] = False
                     build_data["infer_tag"] = True
+                    # By name: the folder may hold what another Python built in this checkout.
+                    build_data["artifacts"] = [f"pycontain/_native/{name}" for name in built()]

@@ -9,8 +9,7 @@ from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
 from pycontain.model.parse import parse_signal
 
 if TYPE_CHECKING:
-    from pycontain.cli import streams
-from pycontain.cli.flags import Values
+    from pycontain.cli.flags import Values
     from pycontain.cli.main import App
 
 _SEVERAL = "[OPTIONS] CONTAINER [CONTAINER...]"

@@ -13,8 +13,7 @@ from pycontain.model import parse
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pycontain.cli import streams
-from pycontain.cli.flags import Values
+    from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.logs import LogEntry
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pycontain.cli import streams
 from pycontain.cli.exit_codes import BROKEN_PIPE, INTERNAL, INTERRUPTED, exit_code, message_of
 from pycontain.cli.flags import Flag, HelpRequested, UsageError, Verb, closest, parse, switch
-from pycontain.errors import PycontainError
+from pycontain.errors import KernelError, PycontainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,16 +148,14 @@ def main(
     run = _Run(sys.argv[1:] if argv is None else list(argv), make_engine)
     try:
         code = run.guarded()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        streams.flush()
     except BrokenPipeError:
-        _silence_stdout()
+        streams.silence()
         return BROKEN_PIPE
-    except OSError as err:  # without a file name it is our output: a full disk, say
-        _silence_stdout()
-        what = err.filename or "standard output"
-        run.complain(f"{os.fsdecode(what)}: {(err.strerror or str(err)).lower()}")
-        return run.verb.failure if run.verb is not None else 1
+    except KernelError as err:  # of the flush: a full disk, say
+        streams.silence()
+        streams.complain(message_of(err))
+        return exit_code(err, run.verb)
     return code
 
 
@@ -191,8 +189,10 @@ class _Run:
             return exit_code(err, self.verb)
         except KeyboardInterrupt:
             return INTERRUPTED
-        except OSError:
+        except BrokenPipeError:
             raise
+        except OSError as err:  # of a file or a limit: few descriptors, a full disk
+            return self.complain_of_system(err)
         except Exception as err:  # noqa: BLE001 - the last stop: a bug, told as such
             return self.complain_of_bug(err)
 
@@ -227,6 +227,14 @@ class _Run:
         if self.debug:
             self.trace(error)
         streams.complain(message_of(error))
+
+    def complain_of_system(self, error: OSError) -> int:
+        what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        reason = (error.strerror or str(error)).lower()
+        if self.debug:
+            self.trace(error)
+        streams.complain(f"pycontain: {what}{reason}\n")
+        return 1 if self.verb is None else self.verb.failure
 
     def complain_of_bug(self, error: Exception) -> int:
         if self.debug:

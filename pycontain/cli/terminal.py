@@ -21,6 +21,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import streams
+from pycontain.errors import kernel_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -427,6 +428,8 @@ class Relay:
                 self._broken = True
                 self.attachment.close_output("stderr" if self._target == STDERR else "stdout")
                 count = len(self._output)
+            except OSError as err:
+                raise kernel_error("write", _STREAMS[self._target], err.errno or 0) from err
             self._output = self._output[count:]
 
     @staticmethod
