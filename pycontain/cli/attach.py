@@ -44,6 +44,7 @@ def relay(
     stdin: bool,
     tty: bool,
     vanished: Callable[[], int],
+    told: bool = True,
 ) -> int:
     """Join this process's streams with `attachment` until it ends or the user detaches.
 
@@ -53,6 +54,7 @@ def relay(
         stdin: pass our standard input on.
         tty: the other side is a terminal.
         vanished: finds the exit code when the other side ends without telling one.
+        told: say so when the user detaches (docker does not where the verb started the container).
 
     Returns:
         The process's exit code.
@@ -67,7 +69,7 @@ def relay(
         sig_proxy=values.get("sig-proxy", False),
     )
     code = joined.run()
-    if joined.detached:
+    if joined.detached and told:
         streams.complain("read escape sequence\n")
     return vanished() if code is None else code
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import FORMAT, Verb
+from pycontain.cli.flags import FORMAT, Refused, Verb
 from pycontain.cli.ps import volume_name, volume_targets
 from pycontain.cli.template import GoMap, Template, to_json
-from pycontain.errors import NotFound, PycontainError
+from pycontain.errors import InvalidInput, NotFound, PycontainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycontain.model.status import Status
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
+_BAD_TEMPLATE = 64  # docker's, EX_USAGE of sysexits.h
 _READ_ONLY = frozenset(("ro", "rro"))
 
 
@@ -85,8 +86,8 @@ def _host_config(container: Container) -> dict[str, Any]:
         "PortBindings": GoMap(),
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": options.remove,
-        "CapAdd": list(options.cap_add) or None,
-        "CapDrop": list(options.cap_drop) or None,
+        "CapAdd": _capabilities(options.cap_add) or None,
+        "CapDrop": _capabilities(options.cap_drop) or None,
         "CgroupnsMode": options.cgroupns,
         "Dns": list(options.dns),
         "DnsOptions": list(options.dns_option),
@@ -137,12 +138,18 @@ def _log_options(options: RunOptions) -> dict[str, Any]:
     return GoMap(sizes)
 
 
+def _capabilities(words: tuple[str, ...]) -> list[str]:
+    """Return the kernel's names, sorted, for those that the user gave in any case."""
+    bare = {word.upper().removeprefix("CAP_") for word in words}
+    return sorted(name if name == "ALL" else f"CAP_{name}" for name in bare)
+
+
 def _binds(options: RunOptions) -> list[str]:
     return [_bind(mount) for mount in options.mounts if mount.type == "bind"]
 
 
 def _bind(mount: Mount) -> str:
-    words = ",".join(mount.options)
+    words = _mode_words(mount)
     return f"{mount.source}:{mount.target}:{words}" if words else f"{mount.source}:{mount.target}"
 
 
@@ -165,6 +172,11 @@ def _mounts(view: View) -> list[dict[str, Any]]:
     return found
 
 
+def _mode_words(mount: Mount) -> str:
+    """Return the options in docker's words, which know one kind of read-only."""
+    return ",".join("ro" if word == "rro" else word for word in mount.options)
+
+
 def _mount(mount: Mount) -> dict[str, Any]:
     propagation = [word for word in mount.options if word in _PROPAGATIONS]
     default = "rprivate" if mount.type == "bind" else ""
@@ -172,7 +184,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "Type": mount.type,
         "Source": mount.source,
         "Destination": mount.target,
-        "Mode": ",".join(mount.options),
+        "Mode": _mode_words(mount),
         "RW": not _READ_ONLY & set(mount.options),
         "Propagation": propagation[-1] if propagation else default,
     }
@@ -273,7 +285,10 @@ def _renderer(form: str | None) -> Callable[[dict[str, Any]], str] | None:
         return None
     if form == "json":
         return to_json
-    return Template(form).render
+    try:
+        return Template(form).render
+    except InvalidInput as err:
+        raise Refused(err.message, err.hint, _BAD_TEMPLATE) from err
 
 
 def _inspect(app: App, values: Values, arguments: list[str]) -> int:

@@ -95,9 +95,15 @@ def _labels(container: Container) -> dict[str, str]:
     return {**(container.config.labels or {}), **container.options.labels}
 
 
+def _command(words: Sequence[str]) -> str:
+    """Return the command as docker shows it: arguments with a blank in quotes."""
+    program, *arguments = words
+    return " ".join([program, *(f"'{word}'" if " " in word else word for word in arguments)])
+
+
 def _row(view: View, now: int, full: bool) -> dict[str, Any]:
     container = view.container
-    command = " ".join(container.command)
+    command = _command(container.command)
     mounts = _mount_names(container)
     if not full:
         command = output.ellipsis(command, _COMMAND_WIDTH)
@@ -279,7 +285,11 @@ def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
     now = time.time_ns()
     problems: list[PycontainError] = []
     rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values, problems)]
-    streams.write(LISTING.render(rows, values["format"], values["quiet"]))
+    form = values["format"]
+    if form and values["quiet"]:
+        streams.complain("warning: --quiet is given, so --format is ignored\n")
+        form = None
+    streams.write(LISTING.render(rows, form, values["quiet"]))
     # a damaged container hides no other
     return app.report(problems)
 

@@ -118,6 +118,7 @@ def _run_attached(app: App, values: Values, options: RunOptions) -> int:
         stdin=options.interactive,
         tty=options.tty,
         vanished=lambda: _code_of(app, container),
+        told=False,
     )
 
 

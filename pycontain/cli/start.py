@@ -22,7 +22,9 @@ def _start(app: App, values: Values, arguments: list[str]) -> int:
         return _start_attached(app, values, arguments[0])
 
     def act(name: str) -> None:
-        app.engine.containers.start(name)
+        # as docker: one that runs already is as it was wanted
+        if app.engine.containers.get(name).status.state != "running":
+            app.engine.containers.start(name)
         streams.write(f"{name}\n")
 
     return app.each(arguments, act)
@@ -30,12 +32,15 @@ def _start(app: App, values: Values, arguments: list[str]) -> int:
 
 def _start_attached(app: App, values: Values, name: str) -> int:
     containers = app.engine.containers
-    container = containers.get(name).container
-    options = container.options
+    view = containers.get(name)
+    container, options = view.container, view.container.options
     stdin = options.interactive and values["interactive"]
     check_terminal(stdin, options.tty)
     size = our_size() if options.tty else None
-    attachment = containers.start(container.id, attach=True, stdin=stdin, size=size)
+    if view.status.state == "running":
+        attachment = containers.attach(container.id, stdin=stdin)
+    else:
+        attachment = containers.start(container.id, attach=True, stdin=stdin, size=size)
     if attachment is None:
         return containers.wait(container.id)
     return relay(
@@ -44,6 +49,7 @@ def _start_attached(app: App, values: Values, name: str) -> int:
         stdin=stdin,
         tty=options.tty,
         vanished=lambda: containers.wait(container.id),
+        told=False,
     )
 
 

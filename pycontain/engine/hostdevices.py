@@ -13,15 +13,8 @@ if TYPE_CHECKING:
 
     from pycontain.model import oci
 
-_OURS = (
-    "/dev/pts",
-    "/dev/shm",  # noqa: S108 - a name to compare
-    "/dev/mqueue",
-    "/dev/fd",
-    "/dev/console",
-    "/dev/ptmx",
-    "/dev/.udev",
-)
+_OUR_FOLDERS = ("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.udev")  # noqa: S108 - names to compare
+_OUR_NODES = ("/dev/console", "/dev/ptmx")
 _STANDARD = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 
@@ -50,7 +43,7 @@ def every() -> list[oci.Device]:
 
 def _walk(folder: str) -> Iterator[oci.Device]:
     for entry in sorted(os.scandir(folder), key=lambda item: item.name):
-        if entry.path.startswith(_OURS) or entry.is_symlink():
+        if entry.path in _OUR_FOLDERS or entry.path in _OUR_NODES or entry.is_symlink():
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path)

@@ -31,6 +31,8 @@ def write(paths: ContainerPaths, options: RunOptions, hostname: str) -> None:
         StoreError: they cannot be written.
     """
     hosts = _read("/etc/hosts") if options.network == "host" else _HOSTS
+    if hosts and not hosts.endswith("\n"):
+        hosts += "\n"
     hosts += "".join(_host_line(entry) for entry in options.add_host)
     files.write_atomic(paths.hosts, hosts.encode(), 0o644, durable=False)
     files.write_atomic(paths.hostname, f"{hostname}\n".encode(), 0o644, durable=False)
@@ -87,9 +89,9 @@ def resolv_conf(
             servers = [words[1] for words in lines if words[0] == "nameserver" and len(words) > 1]
             real = [server for server in servers if not _is_loopback(server)]
         servers = real
-    domains = list(search) or [
-        word for words in lines if words[0] == "search" for word in words[1:]
-    ]
+    # "domain" is the old name of "search"; of several the last one counts.
+    said = [words[1:] for words in lines if words[0] in ("search", "domain")]
+    domains = list(search) or (said[-1] if said else [])
     options = list(option) or [
         word for words in lines if words[0] == "options" for word in words[1:]
     ]

@@ -172,10 +172,17 @@ def _once(fd: int, path: str, driver: str) -> Iterator[LogEntry]:
         os.close(fd)
 
 
+def _chunk(fd: int, path: str) -> bytes:
+    try:
+        return os.read(fd, 1 << 16)
+    except OSError as err:
+        raise StoreError(f"log: {path}: {os.strerror(err.errno or 0).lower()}") from err
+
+
 def _lines(fd: int, driver: str, path: str, rest: bytearray | None = None) -> Iterator[LogEntry]:
     """Entries of what is in the file now; an unfinished last line stays in `rest`."""
     rest = bytearray() if rest is None else rest
-    while chunk := os.read(fd, 1 << 16):
+    while chunk := _chunk(fd, path):
         rest += chunk
         if b"\n" not in chunk:
             continue

@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from pycontain.errors import KernelError, kernel_error
+from pycontain.errors import PycontainError, kernel_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Attachment:
 
         Raises:
             StartFailure: a step failed.
-            KernelError: the monitor died.
+            PycontainError: the monitor died.
         """
         self._socket.setblocking(True)
         kind, value, data = self._receive()
@@ -96,7 +96,7 @@ class Attachment:
             (step,) = struct.unpack_from("=I", data)
             subject = data[4:].decode(errors="replace")
             raise StartFailure(None if step == _NO_STEP else step, value, subject)
-        raise KernelError("start", "the monitor ended before the container ran", 10)
+        raise PycontainError("start: the monitor was killed before the container ran")
 
     def _receive(self) -> tuple[bytes, int, bytes]:
         try:

@@ -218,8 +218,10 @@ def _plan_file(data: bytes) -> int:
 
 
 def _explain(plan: Sequence[Step], failure: StartFailure) -> PycontainError:
+    if failure.step is None and failure.errno == errno.ECHILD:
+        return PycontainError("start: the container's process was killed before it ran")
     if failure.step is None:
-        return kernel_error("start", "the container's process died", failure.errno)
+        return kernel_error("start", "monitor", failure.errno)
     step = plan[failure.step]
     if step.name == "exec":
         return _explain_exec(step, failure.errno)

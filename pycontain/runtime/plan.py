@@ -299,9 +299,7 @@ def _root(spec: oci.Spec, settings: Settings) -> list[Step]:
     propagation = linux.get("rootfsPropagation", "")
     if propagation not in ("", "private", "rprivate"):
         flags = _PROPAGATION[propagation] | (MS_REC if propagation.startswith("r") else 0)
-        steps.append(
-            Step("propagation", flags, text=f"make the root file system {propagation}")
-        )
+        steps.append(Step("propagation", flags, text=f"make the root file system {propagation}"))
     return steps
 
 

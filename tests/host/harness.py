@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pycontain import Engine
 from pycontain.engine import records
-from pycontain.errors import PycontainError
 from pycontain.model.container import Container, ExecOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.containers import View
     from pycontain.engine.result import RunResult
+    from pycontain.errors import PycontainError
     from pycontain.model.container import RunRecord
     from pycontain.runtime.attachment import Attachment
 
@@ -195,7 +195,7 @@ class CommandLine:
         """Run it to its end; with `tty` on a terminal, whose output is the standard output."""
         if tty:
             return self._on_terminal([*self.argv, *args], input or b"", timeout)
-        stdin = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+        stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         return subprocess.run(
             [*self.argv, *args],
             capture_output=True,

@@ -307,7 +307,7 @@ def test_few_descriptors(store: Store, pycontain: CommandLine) -> None:
     other = store.detach(name="other")
     told = 0
     for limit in (*range(5, 40), 50, 60):
-        words = ["sh", "-c", f"ulimit -n {limit} && exec \"$@\"", "sh", *pycontain.argv]
+        words = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *pycontain.argv]
         done = subprocess.run(
             [*words, "run", "--rm", "busybox", "echo", "hi"], capture_output=True, check=False
         )
@@ -330,7 +330,7 @@ def test_few_descriptors(store: Store, pycontain: CommandLine) -> None:
 
 
 def test_a_child_limit_is_not_the_containers(store: Store) -> None:
-    """Whatever the caller's soft limit is, a container may be given a higher one within the hard."""
+    """The caller's soft limit may be low; the hard one is handed on."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ from pycontain.model.container import ExecOptions
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness import Store
 
@@ -65,11 +65,12 @@ def _kill(identity: str, record: RunRecord) -> str:
 
 
 def every_verb(store: Store, identity: str) -> None:
-    for act in (
+    verbs: list[Callable[[], Any]] = [
         lambda: store.containers.kill(identity, 9),
         lambda: store.containers.exec(identity, ExecOptions(command=("true",))),
         lambda: store.containers.attach(identity),
-    ):
+    ]
+    for act in verbs:
         with pytest.raises(InvalidState):
             act()
     store.containers.stop(identity, timeout=0)
@@ -87,7 +88,7 @@ def test_a_recycled_pid(
     real = process.start_time(bystander.pid)
     assert real is not None
     number = real + 1 if start == "other" else record.pid_start
-    changes = {}
+    changes: dict[str, int] = {}
     if who in ("pid", "both"):
         changes.update(pid=bystander.pid, pid_start=number)
     if who in ("monitor", "both"):
@@ -122,9 +123,12 @@ def test_another_boot(store: Store, bystander: subprocess.Popen[bytes]) -> None:
         files.dump(
             msgspec.structs.replace(
                 store_record(store, identity),
-                boot=OTHER_BOOT, pid=bystander.pid, pid_start=start,
-                monitor=bystander.pid, monitor_start=start,
-            )  # fmt: skip
+                boot=OTHER_BOOT,
+                pid=bystander.pid,
+                pid_start=start,
+                monitor=bystander.pid,
+                monitor_start=start,
+            )
         ),
     )
     marker = f"{store.layout.container(identity).folder}/run"

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.host
 
 def stacked(store: Store, folder: Path, count: int, *command: str) -> Container:
     """A container over busybox and `count` layers more, each with a file of its own and a common
-    one; the last hides the first's file."""
+    one; the last hides the first's file.
+    """
     from msgspec.structs import replace
 
     container = store.create(*command)
@@ -64,7 +65,7 @@ def test_a_stack_of_layers(store: Store, tmp_path: Path, count: int) -> None:
 
 def test_names_with_the_characters_that_options_use(tmp_path: Path) -> None:
     """Layers are given one by one, so that no folder's name can be taken for two."""
-    layers = []
+    layers: list[str] = []
     for name in ("a:b", "c,d", "e\\f", "g=h", "ü 漢"):
         folder = tmp_path / name
         folder.mkdir()

@@ -89,7 +89,7 @@ def test_a_container_that_there_is_not(store: Store, verb: str) -> None:
         getattr(store.containers, verb)("nobody")
 
 
-# --------------------------------------------------------------------------------------- stopping
+# ----------------------------------------------------------------------------------------- stopping
 
 
 def test_stop_kills_what_does_not_end(store: Store) -> None:
@@ -202,7 +202,7 @@ def test_wait_for_one_that_is_removed(store: Store) -> None:
     assert len(codes) == 1
 
 
-# -------------------------------------------------------------------------------------------- --rm
+# --------------------------------------------------------------------------------------------- --rm
 
 
 def test_a_detached_container_removes_itself(store: Store) -> None:
@@ -231,7 +231,7 @@ def test_a_stopped_one_is_removed_too(store: Store) -> None:
     wait_until(lambda: not store.leftovers())
 
 
-# --------------------------------------------------------------------------------- failing starts
+# ----------------------------------------------------------------------------------- failing starts
 
 
 def test_a_start_that_fails_leaves_it_created_with_the_error(store: Store) -> None:
@@ -282,7 +282,7 @@ def test_what_made_it_fail_can_be_mended(store: Store, tmp_path: Path) -> None:
     assert store.view(container.id).status.error is None
 
 
-# ---------------------------------------------------------------------------------- names and prefixes
+# ------------------------------------------------------------------------------- names and prefixes
 
 
 def test_names(store: Store) -> None:

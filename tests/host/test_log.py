@@ -47,7 +47,7 @@ def ran(store: Store, script: str, **options: object) -> str:
     return identity
 
 
-# --------------------------------------------------------------------------------------- the forms
+# ---------------------------------------------------------------------------------------- the forms
 
 
 def test_the_k8s_form(store: Store) -> None:
@@ -74,10 +74,8 @@ def test_the_json_form(store: Store) -> None:
 
 
 def test_a_character_is_not_torn_by_a_read(store: Store) -> None:
-    """json holds text: a character that arrives in two parts is one all the same."""
-    identity = ran(
-        store, r"printf '\303'; sleep 0.2; printf '\251\n'", log_driver="json-file"
-    )
+    """Json holds text: a character that arrives in two parts is one all the same."""
+    identity = ran(store, r"printf '\303'; sleep 0.2; printf '\251\n'", log_driver="json-file")
     assert store.log(identity).decode() == "é\n"
 
 
@@ -193,9 +191,7 @@ def test_times_never_go_back(store: Store) -> None:
 
 @pytest.mark.parametrize("driver", ["k8s-file", "json-file"])
 def test_rotation_by_size_and_count(store: Store, driver: str) -> None:
-    identity = ran(
-        store, "seq 1 60000", log_driver=driver, log_max_size=200_000, log_max_files=4
-    )
+    identity = ran(store, "seq 1 60000", log_driver=driver, log_max_size=200_000, log_max_files=4)
     found = files(store, identity)
     assert len(found) == 4
     for path in found[1:]:
@@ -244,7 +240,7 @@ def close(entries: Iterator[LogEntry]) -> None:
 
 
 def test_follow_across_rotations(store: Store) -> None:
-    script = "i=0; while [ $i -lt 200 ]; do seq $((i*100+1)) $((i*100+100)); i=$((i+1)); sleep 0.01; done"
+    script = "for i in $(seq 0 199); do seq $((i*100+1)) $((i*100+100)); sleep 0.01; done"
     identity = store.detach("sh", "-c", script, log_max_size=20_000, log_max_files=50)
     found = store.log(identity, follow=True).split()
     assert found == [b"%d" % n for n in range(1, 20001)]

@@ -66,13 +66,13 @@ def test_killed_no_line_that_it_had_read_is_lost(store: Store) -> None:
         store.containers.remove(identity)
 
 
-def test_killed_what_was_written_long_before_is_there(store: Store) -> None:
-    for driver in ("k8s-file", "json-file"):
-        identity = store.detach("sh", "-c", "printf begun; sleep 1000", log_driver=driver)
-        wait_until(lambda identity=identity: store.log(identity) == b"begun", 5)
-        os.kill(store.run_record(identity).monitor, signal.SIGKILL)
-        store.containers.wait(identity)
-        assert store.log(identity) == b"begun"
+@pytest.mark.parametrize("driver", ["k8s-file", "json-file"])
+def test_killed_what_was_written_long_before_is_there(store: Store, driver: str) -> None:
+    identity = store.detach("sh", "-c", "printf begun; sleep 1000", log_driver=driver)
+    wait_until(lambda: store.log(identity) == b"begun", 5)
+    os.kill(store.run_record(identity).monitor, signal.SIGKILL)
+    store.containers.wait(identity)
+    assert store.log(identity) == b"begun"
 
 
 def test_killed_with_rm_the_next_command_cleans_up(store: Store) -> None:
@@ -164,9 +164,7 @@ def test_a_background_writer_outside_does_not_hold_the_end_up(store: Store) -> N
 
 def test_orphans_are_reaped(store: Store) -> None:
     """--pid host: what the container's processes leave behind is the monitor's to reap."""
-    identity = store.detach(
-        "sh", "-c", "(sleep 0.1 & ) ; (sleep 0.1 &) ; sleep 1000", pid="host"
-    )
+    identity = store.detach("sh", "-c", "(sleep 0.1 & ) ; (sleep 0.1 &) ; sleep 1000", pid="host")
     monitor = store.run_record(identity).monitor
     time.sleep(0.5)
     with open(f"/proc/{monitor}/task/{monitor}/children") as file:

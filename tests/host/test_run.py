@@ -1,4 +1,4 @@
-"""What a container's process gets: its end, streams, identity, files, mounts and kernel settings."""
+"""What a container's process gets: streams, identity, files, mounts, kernel settings; its end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def options_at(mountinfo: str, target: str) -> set[str]:
     return found
 
 
-# ---------------------------------------------------------------------------------------- the end
+# ------------------------------------------------------------------------------------------ the end
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 125, 255])
@@ -78,7 +78,7 @@ def test_a_signal_that_is_caught(store: Store) -> None:
 @pytest.mark.parametrize("command", ["nonsense", "/bin/nonsense", "/etc/passwd/x"])
 def test_a_command_that_does_not_exist(store: Store, command: str) -> None:
     kinds = (CommandNotFound, NotExecutable) if "passwd" in command else (CommandNotFound,)
-    with pytest.raises(kinds, match="nonsense|passwd"):
+    with pytest.raises(kinds, match=r"nonsense|passwd"):
         store.run(command)
 
 
@@ -114,7 +114,7 @@ def test_a_program_that_is_not_executable_is_passed_over(store: Store, tmp_path:
     assert store.run("ls", "/bin/ls", env=("PATH=/first:/bin",), mounts=mounts).exit_code == 0
 
 
-# ----------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------ streams
 
 
 def test_streams_are_apart(store: Store) -> None:
@@ -187,7 +187,7 @@ def test_a_terminal_is_a_controlling_one_with_a_console(store: Store) -> None:
     assert store.containers.wait(identity) == 0
 
 
-# ------------------------------------------------------------------------------------- environment
+# -------------------------------------------------------------------------------------- environment
 
 
 def environment(store: Store, **options: Any) -> dict[str, str]:
@@ -220,7 +220,7 @@ def test_nothing_of_ours_is_in_the_environment(
     assert "SECRET_OF_THE_HOST" not in store.sh("cat /proc/1/environ")
 
 
-# ---------------------------------------------------------------------------------------- identity
+# ----------------------------------------------------------------------------------------- identity
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_user_that_there_is_not(store: Store, user: str) -> None:
         store.run("true", user=user)
 
 
-# ----------------------------------------------------------------------------- folders, names, files
+# ---------------------------------------------------------------------------- folders, names, files
 
 
 def test_the_working_directory_is_made(store: Store) -> None:
@@ -350,7 +350,7 @@ def test_devices_work(store: Store) -> None:
     assert b"No space left" in result.stderr
 
 
-# ------------------------------------------------------------------------------------------ limits
+# ------------------------------------------------------------------------------------------- limits
 
 
 def test_limits(store: Store) -> None:
@@ -419,7 +419,7 @@ def test_what_a_run_used_is_told(store: Store) -> None:
     assert result.memory_peak is None or result.memory_peak > 4096  # null, never 0
 
 
-# ------------------------------------------------------------------------------------------ mounts
+# ------------------------------------------------------------------------------------------- mounts
 
 
 def test_a_bind(store: Store, tmp_path: Path) -> None:
@@ -594,7 +594,7 @@ def test_a_volume_starts_with_what_the_image_has(store: Store) -> None:
     assert out == "/etc 755\n/etc/shadow 640\nroot:x:0:0:root:/root:/bin/sh\n"
 
 
-# ------------------------------------------------------------------------- namespaces and their joins
+# ----------------------------------------------------------------------- namespaces and their joins
 
 
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
@@ -622,8 +622,9 @@ def test_another_containers_namespace(store: Store, option: str, kind: str) -> N
     link = store.sh(f"readlink /proc/self/ns/{kind}", **{option: f"container:{other}"})
     assert link.strip() == os.readlink(f"/proc/{store.run_record(other).pid}/ns/{kind}")
     store.containers.remove(other, force=True)
+    mode: dict[str, Any] = {option: f"container:{other}"}
     with pytest.raises(PycontainError, match="No such container"):
-        store.run("true", **{option: f"container:{other}"})
+        store.run("true", **mode)
 
 
 def test_a_stopped_container_cannot_be_joined(store: Store) -> None:

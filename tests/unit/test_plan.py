@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from pycontain._native._kernel import ffi, lib
+
 from pycontain.errors import InvalidInput
 from pycontain.kernel import capability
 from pycontain.kernel.mount import (
@@ -104,10 +104,10 @@ def test_the_order_of_a_whole_container() -> None:
     found = steps(devices=b"D" * 8, seccomp=(b"S" * 8, 0))
     runs = [name for name, _ in itertools.groupby(names(found))]
     assert runs == [
-        "cgroup", "devices", "clone", "oom_score", "unshare", "session", "propagation", "root",
-        "mount", "node", "symlink", "bind", "directory", "readonly", "mask", "attributes", "pivot",
-        "loopback", "hostname", "sysctl", "rlimit", "cwd", "ready", "seccomp", "credentials",
-        "parent_death", "umask", "exec",
+        "cgroup", "devices", "clone", "oom_score", "unshare", "session", "loopback", "hostname",
+        "sysctl", "propagation", "root", "mount", "node", "symlink", "bind", "directory",
+        "readonly", "mask", "attributes", "pivot", "rlimit", "cwd", "ready", "seccomp",
+        "credentials", "parent_death", "umask", "exec",
     ]  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_rootless_shows_nodes_instead_of_making_them() -> None:
     assert "cgroup" not in names(found)
 
 
-# ------------------------------------------------------------------------------------- namespaces
+# --------------------------------------------------------------------------------------- namespaces
 
 
 def test_joined_namespaces() -> None:
@@ -266,7 +266,7 @@ def test_propagation_of_the_root_comes_after_pivot_root(name: str) -> None:
     assert one(found, "root").args == (plan.ROOT, MS_PRIVATE)
 
 
-# ----------------------------------------------------------------------------------------- mounts
+# ------------------------------------------------------------------------------------------- mounts
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_cgroup_is_the_second_version() -> None:
     assert one(steps(spec(mounts=mounts)), "mount").args[0] == "cgroup2"
 
 
-# ------------------------------------------------------------------------------------- privileges
+# --------------------------------------------------------------------------------------- privileges
 
 
 def order(found: list[Step], *wanted: str) -> bool:
@@ -360,7 +360,8 @@ def test_pdeathsig_stands_after_the_change_of_user_that_would_clear_it() -> None
 
 
 @pytest.mark.parametrize(
-    "limit", [{"type": "RLIMIT_NONSENSE", "soft": 1, "hard": 1}, {"type": "x", "soft": 1, "hard": 1}]
+    "limit",
+    [{"type": "RLIMIT_NONSENSE", "soft": 1, "hard": 1}, {"type": "x", "soft": 1, "hard": 1}],
 )
 def test_a_limit_that_there_is_not(limit: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=limit["type"].removeprefix("RLIMIT_")):
@@ -399,7 +400,7 @@ def test_candidates(program: str, env: list[str], paths: list[str]) -> None:
     assert plan.candidates({"args": [program], "env": env}) == paths
 
 
-# ------------------------------------------------------------------------------------ terminal, exec
+# ----------------------------------------------------------------------------------- terminal, exec
 
 
 def test_a_terminal_is_opened_in_the_new_root() -> None:

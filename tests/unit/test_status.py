@@ -23,7 +23,7 @@ LEGAL = {
 STATES: tuple[Any, ...] = get_args(State)
 
 
-@pytest.mark.parametrize(("verb", "state"), itertools.product(sorted(status._LEGAL), STATES))
+@pytest.mark.parametrize(("verb", "state"), list(itertools.product(sorted(status._LEGAL), STATES)))
 def test_the_table(verb: str, state: Any) -> None:
     if (verb, state) in LEGAL:
         check(verb, "box", Status(state=state))

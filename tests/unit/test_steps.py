@@ -7,8 +7,8 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from pycontain._native._kernel import ffi, lib
+
 from pycontain.runtime.steps import OPERATIONS, Handle, Step, encode, handles, indexes
 
 HEADER = struct.Struct("=8sIIII")
@@ -47,7 +47,7 @@ def without(name: str) -> list[Step]:
     return [step for step in good() if step.name != name]
 
 
-# ------------------------------------------------------------------------------------- the table
+# ---------------------------------------------------------------------------------------- the table
 
 
 def test_the_table_is_the_executors() -> None:
@@ -148,7 +148,7 @@ def test_steps_are_values() -> None:
     assert repr(Step("cwd", "/")) == "Step('cwd', '/')"
 
 
-# --------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 def test_a_good_plan_is_taken() -> None:
@@ -250,7 +250,7 @@ def test_noise_is_refused(data: bytes) -> None:
 
 
 @given(
-    st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"))),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))),
     st.integers(0, 2**64 - 1),
 )
 def test_any_text_and_number_is_carried(words: list[str], number: int) -> None:

@@ -24,12 +24,12 @@ class Said:
     """What one side is expected to answer where the two differ.
 
     Attributes:
-        code: exit code.
+        code: exit code; ``...`` is any.
         out: standard output, normalised; ``...`` is anything.
         err: a phrase of standard error, in any case; empty is no output at all, ``...`` anything.
     """
 
-    code: int = 0
+    code: int | EllipsisType = 0
     out: str | EllipsisType = ""
     err: str | EllipsisType = ""
 
@@ -38,14 +38,14 @@ class Said:
 class Row:
     """One command line, and how its answers are compared.
 
-    The exit code is compared always, and so is whether there was anything on standard error.
+    The exit code is compared always, and whether there was anything on standard error.
 
     Attributes:
         line: the command line.
         docker: docker's, where it is spelt differently.
         err: a phrase that both must have on standard error, in any case.
         same_err: standard error is compared as a whole.
-        any_out: standard output is not compared.
+        any_out, any_err: standard output or error is not compared.
         local: the answer depends on the machine: compared with a docker beside it only.
         powers: docker needs every capability for it: compared only where the bounding set is whole.
         slow: docker takes long over it, so that its recorded answer always stands in.
@@ -65,6 +65,7 @@ class Row:
     err: str | None = None
     same_err: bool = False
     any_out: bool = False
+    any_err: bool = False
     local: bool = False
     powers: bool = False
     slow: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .rows import Row, Said, scene
 
+_UNKNOWN = Said(125, err="unknown flag")
 _FIELDS = (
     "{{.ID}} {{.Names}} {{.Image}} {{.Command}} {{.CreatedAt}} {{.RunningFor}} [{{.Ports}}]"
     ' {{.State}} {{.Status}} {{.Labels}} {{.Label "a"}} {{.LocalVolumes}} {{.Networks}}'
@@ -53,7 +54,12 @@ _PS = scene(
     Row("ps -a -f exited=x"),
     Row("ps -f before=nosuch"),
     Row("ps -f noequals", err="noequals"),
-    Row("ps -a -f 'name=('"),
+    Row(
+        "ps -aq -f 'name=('",
+        differs="a pattern that can match nothing is a mistake, not an empty answer",
+        ours=Said(1, err="bad regular expression"),
+        dockers=Said(),
+    ),
     Row("ps --format '{{.Nosuch}}'"),
     Row("ps --format '{{.Names'"),
     Row("ps -n x", err='invalid argument "x" for "-n, --last" flag'),
@@ -73,11 +79,18 @@ _HOST = (
     " {{json .HostConfig.Binds}} {{json .HostConfig.CapAdd}} {{json .HostConfig.CapDrop}}"
     " {{json .HostConfig.Dns}} {{json .HostConfig.DnsOptions}} {{json .HostConfig.DnsSearch}}"
     " {{json .HostConfig.ExtraHosts}} {{json .HostConfig.GroupAdd}}"
-    " {{json .HostConfig.SecurityOpt}} {{json .HostConfig.Tmpfs}} {{json .HostConfig.Sysctls}}"
-    " {{json .HostConfig.Ulimits}} {{json .HostConfig.Init}} {{json .HostConfig.Devices}}"
-    " {{json .HostConfig.RestartPolicy}}"
+    " {{json .HostConfig.SecurityOpt}} {{.HostConfig.RestartPolicy.Name}}"
+    " {{range .HostConfig.Ulimits}}{{.Name}} {{.Soft}} {{.Hard}};{{end}}"
+    " {{range .HostConfig.Devices}}{{.PathOnHost}} {{.PathInContainer}} {{.CgroupPermissions}};"
+    "{{end}}"
 )
-_MOUNT = "{{range .Mounts}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}} {{.Propagation}};{{end}}"
+# docker has these fields only where there is something in them.
+_SOMETIMES = "{{json .HostConfig.Tmpfs}} {{json .HostConfig.Sysctls}} {{json .HostConfig.Init}}"
+# docker's own list leaves --tmpfs out.
+_MOUNT = (
+    '{{range .Mounts}}{{if ne .Type "tmpfs"}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}}'
+    " {{.Propagation}};{{end}}{{end}}"
+)
 
 _INSPECT = scene(
     "inspect",
@@ -87,18 +100,12 @@ _INSPECT = scene(
         " --dns 192.0.2.1 --dns-option ndots:2 --dns-search x.org --add-host a:192.0.2.2"
         " --group-add adm --security-opt no-new-privileges --sysctl net.ipv4.ip_forward=1"
         " --ulimit nofile=10:20 --init --device /dev/null:/dev/x:r --read-only --rm --shm-size 1m"
-        " --pid host --uts private --cgroupns private --entrypoint sh BOX -c true",
-        docker="create --name full -it -h box -u 33 -w /tmp -e A=1 -e B=2 -l x=1 -l a=2"
-        " --stop-signal INT -v @dir/src:/two:ro -v /one --tmpfs /t:size=1m --cap-add NET_ADMIN"
-        " --cap-drop CHOWN --dns 192.0.2.1 --dns-option ndots:2 --dns-search x.org"
-        " --add-host a:192.0.2.2 --group-add adm --security-opt no-new-privileges"
-        " --sysctl net.ipv4.ip_forward=1 --ulimit nofile=10:20 --init"
-        " --device /dev/null:/dev/x:r --read-only --rm --shm-size 1m --pid host"
         " --cgroupns private --entrypoint sh BOX -c true",
         save="full",
     ),
     f"inspect -f '{_JSON}' full",
     f"inspect -f '{_HOST}' full",
+    f"inspect -f '{_SOMETIMES}' full",
     f"inspect -f '{_MOUNT}' full",
     Row("create --name plain TOOL", save="plain"),
     f"inspect -f '{_JSON}' plain",
@@ -115,13 +122,13 @@ _INSPECT = scene(
     " {{.State.FinishedAt}} {{ne .State.Pid 0}}' up",
     "inspect -f '{{if .State.Running}}yes{{else}}no{{end}} {{index .Config.Cmd 1}}"
     " {{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}' up",
-    "inspect -f '{{.Id}} {{json .RepoTags}} {{.Created}} {{.Os}} {{.Architecture}} {{.Size}}"
-    " {{json .Config.Cmd}} {{json .Config.Env}} {{json .RootFS}}' busybox",
+    "inspect -f '{{.Id}} {{json .RepoTags}} {{.Created}} {{.Os}} {{.Architecture}}"
+    " {{json .Config.Cmd}} {{json .Config.Env}} {{json .RootFS.Layers}}' busybox",
     "inspect -f '{{.Config.User}} {{.Config.WorkingDir}} {{json .Config.Entrypoint}}"
     " {{json .Config.Volumes}} {{json .Config.Labels}}' tooled:latest",
     Row("inspect nosuch", err="No such object: nosuch"),
     Row("inspect -f {{.Name}} nosuch up", err="No such object: nosuch"),
-    Row("inspect -f {{.Nosuch}} up"),
+    Row("inspect -f {{.Nosuch}} up", any_out=True, err="no entry for key"),
     Row("inspect -f {{.Name up", err="template parsing error"),
     Row("inspect", err="requires at least 1 argument"),
     Row("inspect nosuch up", any_out=True, err="No such object: nosuch"),
@@ -133,8 +140,8 @@ _IMAGES = scene(
     *(
         f"images {flags}"
         for flags in (
-            "", "-a -q", "--all --quiet --no-trunc", "--no-trunc busybox", "busybox", "tooled:latest",
-            "nosuch", "'b*'", f"--format '{_IMAGE_FIELDS}'", "--format 'table {{.Repository}}'",
+            "-a -q", "--all --quiet --no-trunc", "--no-trunc busybox", "busybox", "tooled:latest",
+            "nosuch", "'b*'", f"--format '{_IMAGE_FIELDS}'", "busybox --format 'table {{.Repository}}'",
             "-f reference=busybox --format {{.Repository}}",
             "-f 'reference=t*' --format {{.Repository}}",
             "-f label=team --format {{.Repository}}",
@@ -144,7 +151,13 @@ _IMAGES = scene(
             "-q --format {{.Repository}}",
         )
     ),
-    Row("images --digests --format {{.Digest}}"),
+    Row(
+        "images --digests --format {{.Digest}} busybox",
+        differs="docker knows a digest only from a registry",
+        ours=Said(out="sha256:<id>\n"),
+        dockers=Said(out="<none>\n"),
+    ),
+    Row("images", any_out=True),
     Row("images --format json", any_out=True),
     Row("images -f nosuch=x", err="invalid filter 'nosuch'"),
     Row("images -f dangling=x", err="dangling"),
@@ -159,7 +172,9 @@ _ABOUT = scene(
     Row("version", any_out=True),
     "version --format '{{.Client.Os}} {{.Server.Os}} {{.Server.Arch}} {{.Server.KernelVersion}}'",
     Row("version -f json", any_out=True),
-    Row("version -f {{.Nosuch}}"),
+    Row("version -f {{.Nosuch}}", any_out=True),
+    Row("version -f {{.Client"),
+    Row("info -f {{.ID"),
     Row("version extra", err="accepts no arguments"),
     Row("version --nosuch", err="unknown flag: --nosuch"),
     "create --name one BOX true",
@@ -169,7 +184,7 @@ _ABOUT = scene(
     " {{.Images}} {{.OSType}}'",
     Row("info --format '{{.Architecture}} {{.KernelVersion}} {{.NCPU}} {{.MemTotal}}"
         " {{.OperatingSystem}} {{.Name}}'", local=True),
-    Row("info", any_out=True),
+    Row("info", any_out=True, any_err=True),
     Row("info -f {{.Nosuch}}", any_out=True),
     Row("info extra", err="accepts no arguments"),
     Row("nosuchverb", err="nosuchverb"),
@@ -177,7 +192,27 @@ _ABOUT = scene(
     Row("--nosuch ps", err="unknown flag: --nosuch"),
     Row("--version", any_out=True),
     Row("-v", any_out=True),
-    Row("", any_out=True),
+    Row("", any_out=True, any_err=True),
+    Row("-D ps -q --no-trunc -l", any_err=True, any_out=True),
+    Row("--debug=false ps -aq -f name=nosuch"),
+    Row(
+        "--root @dir/root --state @dir/state ps -aq",
+        differs="docker's daemon has its own folders",
+        ours=Said(),
+        dockers=_UNKNOWN,
+    ),
+    Row(
+        "cleanup nosuch",
+        differs="for the monitors of containers; docker has a daemon",
+        ours=Said(out=..., code=..., err=...),
+        dockers=Said(1, err="unknown command"),
+    ),
+    Row(
+        "cleanup --help",
+        differs="for the monitors of containers; docker has a daemon",
+        ours=Said(out=...),
+        dockers=Said(..., ..., ...),
+    ),
     *(
         Row(f"{verb} --help", any_out=True)
         for verb in (

@@ -1,0 +1,160 @@
+"""The flags of ``run`` and ``create`` as RunOptions."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pycontain.cli.flags import UsageError, parse
+from pycontain.cli.run import CREATE, RUN
+from pycontain.cli.run_options import run_options
+from pycontain.errors import InvalidInput
+from pycontain.model.container import Device, Mount, RunOptions, Ulimit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def options(*words: str) -> RunOptions:
+    values, arguments = parse(RUN.flags, words, mixed=RUN.mixed)
+    return run_options(values, arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ([], {}),
+        (["-it"], {"interactive": True, "tty": True}),
+        (["--rm=true", "--init", "--read-only", "--privileged"],
+         {"remove": True, "init": True, "read_only": True, "privileged": True}),
+        (["--name", "web"], {"name": "web"}),
+        (["--name="], {"name": None}),
+        (["--entrypoint", "sh -c"], {"entrypoint": ("sh -c",)}),
+        (["--entrypoint", ""], {"entrypoint": ()}),
+        (["-w", "/srv", "-u", "1:2", "--group-add", "a", "--group-add=b"],
+         {"workdir": "/srv", "user": "1:2", "group_add": ("a", "b")}),
+        (["-e", "A=1", "-eB=", "-e=C=3"], {"env": ("A=1", "B=", "C=3")}),
+        (["-l", "a", "--label=b=c=d"], {"labels": {"a": "", "b": "c=d"}}),
+        (["-h", "box"], {"hostname": "box"}),
+        (["--add-host", "db:10.0.0.1"], {"add_host": ("db:10.0.0.1",)}),
+        (["--dns", "1.1.1.1", "--dns-search", "a.b", "--dns-option", "ndots:2"],
+         {"dns": ("1.1.1.1",), "dns_search": ("a.b",), "dns_option": ("ndots:2",)}),
+        (["--network", "host"], {"network": "host"}),
+        (["--net=container:web"], {"network": "container:web"}),
+        (["--pid=host", "--ipc=none", "--uts=host", "--cgroupns=host"],
+         {"pid": "host", "ipc": "none", "uts": "host", "cgroupns": "host"}),
+        (["--cap-add", "ALL", "--cap-drop", "chown"],
+         {"cap_add": ("ALL",), "cap_drop": ("chown",)}),
+        (["--security-opt", "no-new-privileges"], {"security_opt": ("no-new-privileges",)}),
+        (["--security-opt", "seccomp=unconfined"], {"security_opt": ("seccomp=unconfined",)}),
+        (["--device", "/dev/fuse"],
+         {"devices": (Device(source="/dev/fuse", target="/dev/fuse"),)}),
+        (["--ulimit", "nofile=10:20"], {"ulimits": (Ulimit(name="nofile", soft=10, hard=20),)}),
+        (["--sysctl", "net.ipv4.ip_forward=1"], {"sysctls": {"net.ipv4.ip_forward": "1"}}),
+        (["--shm-size", "1m"], {"shm_size": 1 << 20}),
+        (["--shm-size", "0"], {"shm_size": 64 << 20}),
+        (["--stop-signal", "INT", "--stop-timeout", "-1"],
+         {"stop_signal": "INT", "stop_timeout": -1}),
+        (["--umask", "027", "--timeout", "5"], {"umask": 0o027, "timeout": 5}),
+        (["--log-driver", "json-file", "--log-opt", "max-size=1k", "--log-opt", "max-file=2"],
+         {"log_driver": "json-file", "log_max_size": 1024, "log_max_files": 2}),
+        (["--log-driver", "none"], {"log_driver": "none"}),
+        (["--tmpfs", "/run"], {"mounts": (Mount(type="tmpfs", target="/run"),)}),
+        (["-v", "/a:/b", "--mount", "type=volume,target=/c"],
+         {"mounts": (Mount(type="volume", target="/c"),
+                     Mount(type="bind", source="/a", target="/b", make_source=True))}),
+    ],
+)  # fmt: skip
+def test_flags_become_options(words: list[str], fields: dict[str, Any]) -> None:
+    assert options(*words, "img") == RunOptions(image="img", **fields)
+
+
+def test_the_command_is_not_read_for_flags() -> None:
+    made = options("-i", "img", "ls", "--rm", "-t")
+    assert made == RunOptions(image="img", command=("ls", "--rm", "-t"), interactive=True)
+
+
+def test_a_name_alone_takes_our_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYCONTAIN_TEST", "x y")
+    monkeypatch.delenv("PYCONTAIN_ABSENT", raising=False)
+    made = options("-e", "PYCONTAIN_TEST", "-e", "PYCONTAIN_ABSENT", "img")
+    assert made.env == ("PYCONTAIN_TEST=x y", "PYCONTAIN_ABSENT")
+
+
+def test_files_of_variables_come_before_variables(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("# comment\n\nA=file\nB=file\n")
+    made = options("-e", "A=flag", "--env-file", str(tmp_path / "env"), "img")
+    assert made.env == ("A=file", "B=file", "A=flag")
+
+
+def test_paths_are_meant_from_our_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = options("-v", "./data:/data", "--security-opt", "seccomp=profile.json", "img")
+    assert made.mounts[0].source == os.path.join(tmp_path, "data")
+    assert made.security_opt == (f"seccomp={tmp_path}/profile.json",)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--label", "=x"],
+        ["--ulimit", "nofile"],
+        ["--ulimit", "nofile=5:3"],
+        ["--dns", "x"],
+        ["--add-host", "x"],
+        ["--sysctl", "vm.swappiness=1"],
+        ["--shm-size", "1x"],
+        ["--umask", "8"],
+        ["--timeout", "-1"],
+        ["--stop-timeout", "-2"],
+        ["--mount", "type=bind"],
+        ["--device", "fuse"],
+        ["--detach-keys", "ctrl-1"],
+        ["--log-opt", "max-size"],
+        ["-e", "=x"],
+        ["--rm=maybe"],
+    ],
+)
+def test_bad_values_are_usage_errors(words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        options(*words, "img")
+    assert caught.value.code == 125
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["-w", "relative"], "needs to be an absolute path"),
+        (["--network", "bridge"], "bridge"),
+        (["--pid", "container:"], "container:"),
+        (["--uts", "container:x"], "--uts"),
+        (["-v", "named:/data"], "named"),
+        (["--tmpfs", "relative"], "relative"),
+        (["--stop-signal", "NOPE"], "NOPE"),
+        (["--log-driver", "syslog"], "log driver syslog not found"),
+        (["--log-opt", "mode=x"], "unknown log opt 'mode' for k8s-file log driver"),
+        (["--log-driver=none", "--log-opt", "max-file=2"], "unknown log opt 'max-file'"),
+        (["--log-opt", "max-file=0"], "max-file"),
+        (["--log-opt", "max-size=0"], "max-size"),
+        (["--env-file", "/nonexistent/file"], "/nonexistent/file"),
+        (["--uts=host", "-h", "x"], "conflicting options: hostname and the UTS mode"),
+        (["--net=container:a", "-h", "x"], "conflicting options: hostname and the network mode"),
+        (["--net=container:a", "--dns", "1.1.1.1"], "conflicting options: dns and the network"),
+        (["--net=container:a", "--add-host", "a:1.1.1.1"],
+         "conflicting options: custom host-to-IP mapping and the network mode"),
+    ],
+)  # fmt: skip
+def test_what_nobody_can_carry_out_is_refused(words: list[str], part: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        options(*words, "img")
+    assert part in caught.value.message
+    assert not isinstance(caught.value, UsageError)
+
+
+def test_create_has_the_flags_of_run_but_those_of_the_client() -> None:
+    ours = {flag.name for flag in CREATE.flags}
+    theirs = {flag.name for flag in RUN.flags}
+    assert theirs - ours == {"detach", "detach-keys", "explain", "sig-proxy"}
+    assert not ours - theirs
