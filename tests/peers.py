@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 UNIFIED = "mount -t cgroup2 none /sys/fs/cgroup; exec "
 _PATIENCE = 60.0
 # What a daemon leaves of itself on the host when it stops.
-_PLACES = ("/sys/fs/cgroup/unified/docker", "/sys/fs/cgroup/docker", "/run/docker", "/run/containerd")
+_PLACES = (
+    "/sys/fs/cgroup/unified/docker",
+    "/sys/fs/cgroup/docker",
+    "/run/docker",
+    "/run/containerd",
+)
 # Not ours: what a test session marks its own processes with stays out of it.
 _ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root", "LANG": "C.UTF-8"}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import FORMAT, Refused, Verb
+from pycontain.cli.flags import FORMAT, Verb
 from pycontain.cli.ps import volume_name, volume_targets
-from pycontain.cli.template import GoMap, Template, to_json
-from pycontain.errors import InvalidInput, NotFound, PycontainError
+from pycontain.cli.template import GoMap, to_json
+from pycontain.errors import NotFound, PycontainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pycontain.model.status import Status
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
-_BAD_TEMPLATE = 64  # docker's, EX_USAGE of sysexits.h
 _READ_ONLY = frozenset(("ro", "rro"))
 
 
@@ -285,10 +284,7 @@ def _renderer(form: str | None) -> Callable[[dict[str, Any]], str] | None:
         return None
     if form == "json":
         return to_json
-    try:
-        return Template(form).render
-    except InvalidInput as err:
-        raise Refused(err.message, err.hint, _BAD_TEMPLATE) from err
+    return output.document_template(form).render
 
 
 def _inspect(app: App, values: Values, arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from pycontain.cli.flags import Refused
 from pycontain.cli.template import GoMap, Template, to_json
 from pycontain.errors import InvalidInput
 
@@ -156,6 +157,18 @@ def pretty_json(value: Any) -> str:
 def label_heading(name: str) -> str:
     """Return the heading of ``{{.Label "a.b-c"}}``: ``b c``."""
     return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
+
+
+def document_template(form: str) -> Template:
+    """Return the template of ``--format`` for one document.
+
+    Raises:
+        Refused: a bad template; with docker's code, EX_USAGE of sysexits.h.
+    """
+    try:
+        return Template(form)
+    except InvalidInput as err:
+        raise Refused(err.message, err.hint, 64) from err
 
 
 class Listing:

@@ -13,6 +13,7 @@ from pycontain.errors import InvalidInput
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
+    from pycontain.runtime.attachment import Attachment
 
 
 def _start(app: App, values: Values, arguments: list[str]) -> int:
@@ -37,6 +38,7 @@ def _start_attached(app: App, values: Values, name: str) -> int:
     stdin = options.interactive and values["interactive"]
     check_terminal(stdin, options.tty)
     size = our_size() if options.tty else None
+    attachment: Attachment | None
     if view.status.state == "running":
         attachment = containers.attach(container.id, stdin=stdin)
     else:

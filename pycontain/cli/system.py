@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pycontain
 from pycontain.cli import streams
 from pycontain.cli.flags import FORMAT, Verb
-from pycontain.cli.template import Template, to_json
+from pycontain.cli.template import to_json
 
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values
@@ -48,7 +48,7 @@ def _write(document: dict[str, Any], form: str | None, lines: list[str]) -> int:
     elif form == "json":
         streams.write(f"{to_json(document)}\n")
     else:
-        streams.write(f"{Template(form).render(document)}\n")
+        streams.write(f"{output.document_template(form).render(document)}\n")
     return 0
 
 

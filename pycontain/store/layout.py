@@ -154,6 +154,7 @@ class Layout:
         try:
             text = files.read(self.version)
         except NotFound:
+            files.sweep(self.root)  # the first command ever may have been killed right here
             files.write_atomic(self.version, b"%d\n" % VERSION)
             return
         found = text.decode("ascii", "replace").strip()

@@ -46,8 +46,7 @@ class Recording(msgspec.Struct):
         if [entry["line"] for entry in found] != [row.spelt(True) for row in scene.rows]:
             return None
         return [
-            Answer(int(str(entry["code"])), str(entry["out"]), str(entry["err"]))
-            for entry in found
+            Answer(int(str(entry["code"])), str(entry["out"]), str(entry["err"])) for entry in found
         ]
 
 

@@ -93,9 +93,7 @@ class Player:
             command = [*self.argv, "rm", "-fv", *names]
             subprocess.run(command, capture_output=True, check=True, env=self._environment("/"))
 
-    def _answer(
-        self, row: Row, scratch: str, words: dict[str, str], ids: dict[str, str]
-    ) -> Answer:
+    def _answer(self, row: Row, scratch: str, words: dict[str, str], ids: dict[str, str]) -> Answer:
         end = time.monotonic() + PATIENCE
         while True:
             code, out, err = self._run(row, scratch, {**words, **ids})

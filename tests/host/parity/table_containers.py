@@ -18,7 +18,7 @@ _EXEC_126 = (
     " 127 and 126 are about the command alone, as with run, and the rest is the engine's 1"
 )
 # Says when it is ready, and lives until a signal that it minds.
-_MINDS = "trap \"echo {0}; exit {1}\" {0}; echo ready; while :; do sleep 0.05; done"
+_MINDS = 'trap "echo {0}; exit {1}" {0}; echo ready; while :; do sleep 0.05; done'
 
 
 def minds(signal: str, code: int) -> str:
@@ -187,8 +187,10 @@ _ATTACH = scene(
 
 _EXEC = scene(
     "exec",
-    Row("run -d --name web -e A=image -e B=image -h box -w /tmp --user 33:50 BOX sleep 1000",
-        save="web"),
+    Row(
+        "run -d --name web -e A=image -e B=image -h box -w /tmp --user 33:50 BOX sleep 1000",
+        save="web",
+    ),
     "exec web sh -c 'id -u; id -g; pwd; env | sort'",
     "exec -e A=exec --env FROM_HOST --env-file @dir/env.list -w /etc web sh -c 'pwd; env | sort'",
     "exec -u root @web:9 sh -c 'id -u; id -g; id -G; echo $HOME'",
@@ -201,10 +203,20 @@ _EXEC = scene(
     Row("exec -it web sh -c 'sleep 0.5; tty; stty size; exit 3'", tty=True),
     Row("exec -t web sh -c 'test -t 1 && echo terminal'"),
     Row("exec -it web true", stdin="", err="not a TTY"),
-    Row("exec -it web sh -c 'echo ready; read line'", tty=True, after="ready",
-        keys="\x10\x11", **_DETACHED),
-    Row("exec -it --detach-keys ctrl-a web sh -c 'echo ready; read line'",
-        tty=True, after="ready", keys="\x01", **_DETACHED),
+    Row(
+        "exec -it web sh -c 'echo ready; read line'",
+        tty=True,
+        after="ready",
+        keys="\x10\x11",
+        **_DETACHED,
+    ),
+    Row(
+        "exec -it --detach-keys ctrl-a web sh -c 'echo ready; read line'",
+        tty=True,
+        after="ready",
+        keys="\x01",
+        **_DETACHED,
+    ),
     "exec -d -u 0 web sh -c 'echo here >/made'",
     Row("exec web cat /made", until="here", same_err=False),
     "exec --detach --tty web true",
@@ -248,7 +260,7 @@ _EXEC = scene(
     Row("exec", err="requires at least 2 arguments"),
     Row("exec nosuch true", err="No such container: nosuch"),
     Row("exec --env-file @dir/none web true", err="no such file or directory"),
-    "exec -u 0 web sh -c 'grep -E \"^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):\""
+    'exec -u 0 web sh -c \'grep -E "^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):"'
     " /proc/self/status'",
     Row(
         "exec --timeout 0.5 web sleep 1000",

@@ -25,7 +25,7 @@ _ENDS = scene(
     "run BOX true",
     "ps -a --format '{{.Image}} {{.Command}} {{.State}}'",
     Row(
-        "run --rm BOX sh -c 'trap \"echo got; exit 4\" TERM; echo ready;"
+        'run --rm BOX sh -c \'trap "echo got; exit 4" TERM; echo ready;'
         " while :; do sleep 0.05; done'",
         after="ready",
         signal="TERM",
@@ -81,8 +81,7 @@ _ENVIRONMENT = scene(
     "environment",
     "run --rm -h box -e A=1 -e A=2 -e EMPTY= -e FROM_HOST -e NOT_THERE -e SPACED='a b' BOX"
     " sh -c 'env | sort'",
-    "run --rm -h box --env-file @dir/env.list --env BOTH=flag --env SHAPE BOX"
-    " sh -c 'env | sort'",
+    "run --rm -h box --env-file @dir/env.list --env BOTH=flag --env SHAPE BOX sh -c 'env | sort'",
     "run --rm -h box --env-file @dir/env.list -e BOTH=flag -e SHAPE -e COLOUR=red"
     " --entrypoint sh TOOL -c 'env | sort'",
     "run --rm -h box -e HOSTNAME=mine -e HOME=/h -e PATH=/bin BOX env",
@@ -156,7 +155,7 @@ _PRIVILEGE = scene(
     Row(
         "run --rm --privileged BOX sh -c 'mkdir /m; mount -t tmpfs none /m && echo mounted;"
         " [ -w /proc/sys/kernel/panic ] && test -e /dev/kmsg && echo devices;"
-        " grep Seccomp: /proc/self/status; grep -c \"/proc/\" /proc/self/mountinfo; :'",
+        ' grep Seccomp: /proc/self/status; grep -c "/proc/" /proc/self/mountinfo; :\'',
         powers=True,
         ours=Said(out="mounted\ndevices\nSeccomp:\t0\n0\n"),
     ),
@@ -184,8 +183,10 @@ _KERNEL = scene(
     "run --rm --shm-size 1m --device /dev/null:/dev/hole --device /dev/zero:/dev/z:r BOX"
     " sh -c 'df -k /dev/shm | tail -1; ls /dev | grep -v core; head -c 3 /dev/z | wc -c; echo x >/dev/hole'",
     Row("run --rm --shm-size many BOX true", err="invalid size"),
-    Row("run --rm --device /dev/loop-control:/dev/c:r BOX sh -c ': </dev/c; : >/dev/c'",
-        same_err=True),
+    Row(
+        "run --rm --device /dev/loop-control:/dev/c:r BOX sh -c ': </dev/c; : >/dev/c'",
+        same_err=True,
+    ),
     Row(
         "run --rm --device /dev/nosuch BOX true",
         differs=_NOT_FOUND,
@@ -221,7 +222,7 @@ _FILES = scene(
     Row("run --rm -v @dir/src:/m -v @dir:/m BOX true", err="duplicate mount point"),
     "run --rm -v @dir/src:/m -v @dir/src:/m BOX cat /m/file",
     "run --rm --tmpfs /t:size=1m,mode=700 --tmpfs /u --mount type=tmpfs,dst=/w,tmpfs-size=4096,"
-    "tmpfs-mode=1770 BOX sh -c 'grep -E \"^tmpfs /[tuw] \" /proc/mounts | sort; ls -ld /t /u /w |"
+    'tmpfs-mode=1770 BOX sh -c \'grep -E "^tmpfs /[tuw] " /proc/mounts | sort; ls -ld /t /u /w |'
     " cut -c1-10'",
     Row("run --rm --tmpfs relative BOX true", err="absolute"),
     Row("run --rm --tmpfs /t:nosuch BOX true", err="nosuch"),
@@ -232,7 +233,7 @@ _FILES = scene(
         " 'touch /x; touch /tmp/x /mnt/y /dev/shm/z && echo written'",
         same_err=True,
     ),
-    "run --rm BOX sh -c 'awk \"{print \\$2, \\$3}\" /proc/mounts | sort"
+    'run --rm BOX sh -c \'awk "{print \\$2, \\$3}" /proc/mounts | sort'
     " | grep -v interrupts; ls -l /dev | grep -v core | sed 1d | cut -c1-10,58-; ls -ld / /proc/kcore /tmp | cut -c1-10; echo x >/proc/sys/kernel/panic;"
     " cat /proc/kcore /proc/keys | wc -c'",
 )
@@ -256,7 +257,7 @@ _NAMES = scene(
 
 _NS = "for n in pid ipc uts net cgroup; do readlink /proc/self/ns/$n; done"
 _CHECK = (
-    'for n in pid=@pid_ns ipc=@ipc_ns uts=@uts_ns net=@net_ns cgroup=@cgroup_ns; do'
+    "for n in pid=@pid_ns ipc=@ipc_ns uts=@uts_ns net=@net_ns cgroup=@cgroup_ns; do"
     ' [ "$(readlink /proc/self/ns/${n%%=*})" = "${n#*=}" ] && echo host ${n%%=*}; done'
 )
 _NAMESPACES = scene(
@@ -283,8 +284,10 @@ _NAMESPACES = scene(
     Row("run --rm --cgroupns nosuch BOX true", err="invalid cgroup"),
     Row("run --rm --network nosuch busybox true", err="nosuch"),
     Row("run --rm --network container:web -h box busybox true", err="conflicting options"),
-    Row("run --rm --network container:web --add-host a:1.1.1.1 busybox true",
-        err="conflicting options"),
+    Row(
+        "run --rm --network container:web --add-host a:1.1.1.1 busybox true",
+        err="conflicting options",
+    ),
 )
 
 _OTHERS = scene(
@@ -301,6 +304,18 @@ _OTHERS = scene(
     "create --name labelled -l a=1 --label b --label a=2 --cidfile @dir/cid2 BOX true",
     "! wc -c <cid2",
     "inspect -f '{{json .Config.Labels}}' labelled",
+    "create --name made --env-file @dir/env.list --ipc none --pid host --uts host --privileged"
+    " --mount type=bind,src=@dir/src,dst=/mnt,readonly --log-driver json-file --log-opt max-file=2"
+    " --stop-timeout 7 BOX env",
+    "inspect -f '{{.HostConfig.IpcMode}} {{.HostConfig.PidMode}} {{.HostConfig.UTSMode}}"
+    " {{.HostConfig.Privileged}} {{.HostConfig.LogConfig.Type}} {{.Config.StopTimeout}}"
+    " {{range .Mounts}}{{.Type}} {{.Destination}} {{.RW}}{{end}}' made",
+    Row(
+        "create --name slow --timeout 1 --umask 022 BOX true",
+        differs=_PODMANS,
+        ours=Said(out="<id>\n"),
+        dockers=_UNKNOWN,
+    ),
     Row("run --rm -l '' BOX true"),
     Row("run --rm -l =x BOX true"),
     "run --name quiet --log-driver none BOX echo shown",
@@ -310,7 +325,10 @@ _OTHERS = scene(
     "inspect -f '{{.HostConfig.LogConfig.Type}}"
     ' {{index .HostConfig.LogConfig.Config "max-file"}}\' kept',
     Row("run --rm --log-driver nosuch BOX true", err="nosuch", slow=True),
-    Row("run --rm --log-driver json-file --log-opt nosuch=1 BOX true", err="unknown log opt 'nosuch'"),
+    Row(
+        "run --rm --log-driver json-file --log-opt nosuch=1 BOX true",
+        err="unknown log opt 'nosuch'",
+    ),
     Row("run --rm --log-opt max-size=x BOX true"),
     Row("run --rm --stop-signal nosuch BOX true", err="invalid signal"),
     Row("run --rm --stop-timeout x BOX true", err='invalid argument "x" for "--stop-timeout"'),
@@ -318,17 +336,24 @@ _OTHERS = scene(
 
 _TERMINAL = scene(
     "run on a terminal",
-    Row("run --rm -it BOX sh -c 'sleep 1; tty; stty size; stty -a | grep -c \"intr = ^C\"'", tty=True),
+    Row(
+        "run --rm -it BOX sh -c 'sleep 1; tty; stty size; stty -a | grep -c \"intr = ^C\"'",
+        tty=True,
+    ),
     Row("run --rm -t BOX sh -c 'test -t 1 && echo terminal; exit 6'"),
     Row("run --rm -i --tty BOX true", err="not a TTY", stdin="x"),
     Row(
         "run -it --name held BOX sh -c 'echo ready; read line; echo got $line'",
-        tty=True, after="ready", keys="\x10\x11",
+        tty=True,
+        after="ready",
+        keys="\x10\x11",
     ),
     "ps --format '{{.Names}} {{.State}}'",
     Row(
         "run --rm -it --detach-keys ctrl-x,q --name two BOX sh -c 'echo ready; read line'",
-        tty=True, after="ready", keys="\x18q",
+        tty=True,
+        after="ready",
+        keys="\x18q",
     ),
     Row(
         "run --rm --detach-keys ctrl-nosuch BOX true",

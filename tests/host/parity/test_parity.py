@@ -54,6 +54,7 @@ def shown() -> set[tuple[str, str]]:
     """The flags that rows use, by verb; the verb of a global flag is empty."""
     found: set[tuple[str, str]] = set()
     for row in (row for scene in SCENES for row in scene.rows if not row.on_host):
+        rest: list[str] = []
         try:
             values, rest = parse(GLOBAL_FLAGS, line_words(row.line), mixed=False)
             found |= {("", flag.name) for flag in GLOBAL_FLAGS if values.given(flag.name)}
@@ -66,7 +67,10 @@ def shown() -> set[tuple[str, str]]:
         except HelpRequested:
             found.add((rest[0] if rest else "", "help"))
             continue
-        found |= {(verb.name, ""), *((verb.name, f.name) for f in verb.flags if values.given(f.name))}
+        found |= {
+            (verb.name, ""),
+            *((verb.name, f.name) for f in verb.flags if values.given(f.name)),
+        }
     return found
 
 
