@@ -7,7 +7,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import pycontain
-from pycontain.cli import streams
+from pycontain.cli import output, streams
 from pycontain.cli.flags import FORMAT, Verb
 from pycontain.cli.template import to_json
 

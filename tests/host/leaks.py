@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pycontain.errors import KernelError
 from pycontain.kernel import cgroup
 from pycontain.runtime.lifecycle import NATIVE
 
@@ -80,8 +81,11 @@ class Session:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.word = f"{os.getpid()}.{time.time_ns()}"
-        # Through a descriptor, as it need not be mounted anywhere.
-        self.cgroups = f"/proc/self/fd/{cgroup.open_root()}/pycontain"
+        try:
+            # Through a descriptor, as it need not be mounted anywhere.
+            self.cgroups = f"/proc/self/fd/{cgroup.open_root()}/pycontain"
+        except KernelError:  # an ordinary user on a host without cgroup2: no container gets one
+            self.cgroups = "/nonexistent"
         os.environ[MARK] = self.word
 
     def owns(self, pid: int) -> bool:

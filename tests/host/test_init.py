@@ -72,7 +72,8 @@ def test_signals_are_passed_on(store: Store, number: signal.Signals) -> None:
 
 def test_stop_works_on_a_command_that_does_not_catch(store: Store) -> None:
     """As pid 1 it would ignore SIGTERM; under an init it does not."""
-    identity = store.detach("sleep", "1000", init=True)
+    identity = store.detach("sh", "-c", "echo up; exec sleep 1000", init=True)
+    wait_until(lambda: store.log(identity) == b"up\n")
     begin = time.monotonic()
     store.containers.stop(identity)
     assert time.monotonic() - begin < 5

@@ -26,7 +26,7 @@ from pycontain.model.container import Device, Mount, Ulimit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Store
+    from harness import CommandLine, Store
 
 pytestmark = pytest.mark.host
 
@@ -463,12 +463,12 @@ def test_one_source_at_two_places(store: Store, tmp_path: Path) -> None:
     assert result.stderr.count(b"Read-only file system") == 1
 
 
-def test_more_mounts_than_a_process_may_have_files(store: Store, tmp_path: Path) -> None:
-    mounts = tuple(bind(tmp_path, f"/m/{n}") for n in range(400))
+def test_more_mounts_than_a_process_may_have_files(store: Store) -> None:
+    mounts = tuple(Mount(type="tmpfs", target=f"/m/{n}") for n in range(300))
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
-        assert store.sh("grep -c ' /m/' /proc/self/mountinfo", mounts=mounts) == "400\n"
+        assert store.sh("grep -c ' /m/' /proc/self/mountinfo", mounts=mounts) == "300\n"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -678,3 +678,23 @@ def test_a_device_is_open_for_what_was_granted(store: Store) -> None:
 def test_a_device_that_there_is_not(store: Store) -> None:
     with pytest.raises(PycontainError, match="/dev/nonsense"):
         store.run("true", devices=(Device(source="/dev/nonsense", target="/dev/x"),))
+
+
+# ------------------------------------------------------------------------------- the command line
+
+
+def test_the_command_line_is_the_same_engine(store: Store, pycontain: CommandLine) -> None:
+    script = "cat; echo err >&2; exit 3"
+    done = pycontain("run", "--rm", "-i", "busybox", "sh", "-c", script, input=b"in")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"in", b"err\n")
+    made = pycontain("run", "-d", "--name", "box", "busybox", "sleep", "100")
+    assert store.containers.find("box") == made.stdout.decode().strip()
+    assert pycontain("rm", "-f", "box").returncode == 0
+
+
+def test_the_command_line_on_a_terminal(pycontain: CommandLine) -> None:
+    script = "tty; test -t 2 && read line; echo got $line; exit 4"
+    done = pycontain("run", "--rm", "-it", "busybox", "sh", "-c", script, input=b"x\n", tty=True)
+    assert done.returncode == 4
+    assert b"/dev/pts/0\r\n" in done.stdout
+    assert done.stdout.endswith(b"got x\r\n")

@@ -18,7 +18,8 @@ def problems(
 
     Args:
         scene: the rows.
-        ours, dockers: an answer each.
+        ours: an answer each.
+        dockers: likewise.
         live: docker answered on this machine now.
     """
     found: list[str] = []

@@ -14,7 +14,7 @@ import termios
 import time
 from dataclasses import dataclass, field
 from fcntl import ioctl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +97,7 @@ class Player:
         end = time.monotonic() + PATIENCE
         while True:
             code, out, err = self._run(row, scratch, {**words, **ids})
-            if row.until is None or row.until in out + err or time.monotonic() > end:
+            if _seen(row.until, out + err) or time.monotonic() > end:
                 break
             time.sleep(0.05)
         if row.save:
@@ -107,10 +107,7 @@ class Player:
 
     def _run(self, row: Row, scratch: str, words: dict[str, str]) -> tuple[int, str, str]:
         line = _replaced(row.spelt(self.docker), words)
-        if row.on_host:
-            argv = ["sh", "-c", line[1:]]
-        else:
-            argv = [*self.argv, *line_words(line)]
+        argv = ["sh", "-c", line[1:]] if row.on_host else [*self.argv, *line_words(line)]
         run = _on_terminal if row.tty else _on_pipes
         code, out, err = run(argv, row, scratch, self._environment(scratch))
         return code, out.decode(errors="replace"), err.decode(errors="replace")
@@ -126,6 +123,10 @@ class Player:
             **{name: os.environ[name] for name in _PASSED if name in os.environ},
             **self.extra,
         }
+
+
+def _seen(until: str | None, text: str) -> bool:
+    return until is None or (until in text if until else not text)
 
 
 def furnish(scratch: str) -> None:
@@ -205,11 +206,13 @@ def _on_pipes(
 ) -> tuple[int, bytes, bytes]:
     if row.signal:
         return _signalled(argv, row, scratch, env)
-    stdin = {"stdin": subprocess.DEVNULL} if row.stdin is None else {"input": row.stdin.encode()}
+    stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL}
+    if row.stdin is not None:
+        stdin = {"input": row.stdin.encode()}
     try:
         done = subprocess.run(
             argv, capture_output=True, cwd=scratch, env=env, timeout=PATIENCE, check=False, **stdin
-        )  # type: ignore[call-overload]
+        )
     except subprocess.TimeoutExpired as err:  # an answer too, and the other rows have theirs
         return TIMED_OUT, err.stdout or b"", b"no end"
     return done.returncode, done.stdout, done.stderr

@@ -9,16 +9,20 @@ As root, from the checkout's folder::
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pycontain import Engine
 
 from . import images, live
-from .player import Player
 from .table import SCENES
+
+if TYPE_CHECKING:
+    from .player import Player
 
 
 def main(names: list[str]) -> None:
@@ -51,8 +55,6 @@ def _record(player: Player, names: list[str]) -> dict[str, list[dict[str, object
 
 
 def _versions(player: Player) -> tuple[str, str]:
-    import subprocess
-
     form = "{{.Client.Version}} {{.Server.Version}}"
     said = subprocess.run(
         [*player.argv, "version", "--format", form], capture_output=True, check=True, text=True

@@ -55,7 +55,7 @@ class Row:
         keys: what is typed on the terminal.
         signal: sent to the client, as ``TERM``.
         save: keep standard output as the id ``@save``.
-        until: run again until this is in the output.
+        until: run again until this is in the output, or while there is any where it is empty.
         differs: the reason of an intended difference; `ours` and `dockers` are what is expected.
         ours: without a difference: what we answer even where there is nothing to compare with.
     """

@@ -275,7 +275,8 @@ _EXEC = scene(
 
 _LOGS = scene(
     "logs",
-    "run --name job BOX sh -c 'for i in 1 2 3 4 5; do echo out $i; done; sleep 0.2; echo err >&2; sleep 0.2; printf end'",
+    "run --name job BOX sh -c 'for i in 1 2 3 4 5; do echo out $i; done; sleep 0.2;"
+    " echo err >&2; sleep 0.2; printf end'",
     Row("logs job", same_err=True),
     "logs --tail 2 job",
     "logs -n 0 job",

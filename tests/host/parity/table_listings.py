@@ -43,7 +43,8 @@ _PS = scene(
             "-a --format 'table {{.ID}} {{.Names}}'",
             "--format table",
             "-q --format {{.Names}}",
-            "-a --format '{{upper .Names}} {{json .Image}} {{len .Names}} {{.Names | printf \"%q\"}}'",
+            "-a --format '{{upper .Names}} {{json .Image}} {{len .Names}}'",
+            "-a --format '{{.Names | printf \"%q\"}}'",
             "-a -f volume=/one --format '{{.Names}} {{.LocalVolumes}}'",
             "-a -f volume=@dir/src --format '{{.Names}}'",
         )
@@ -174,7 +175,7 @@ _IMAGES = scene(
             "tooled:latest",
             "nosuch",
             "'b*'",
-            f"--format '{_IMAGE_FIELDS}'",
+            f"busybox --format '{_IMAGE_FIELDS}'",
             "busybox --format 'table {{.Repository}}'",
             "-f reference=busybox --format {{.Repository}}",
             "-f 'reference=t*' --format {{.Repository}}",

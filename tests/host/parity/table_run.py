@@ -149,7 +149,8 @@ _PRIVILEGE = scene(
     Row("run --rm --security-opt nosuch=1 BOX true", err="nosuch"),
     Row("run --rm --security-opt nosuch BOX true", err="nosuch"),
     Row(
-        "run --rm BOX sh -c 'unshare -U true; mount -t tmpfs none /mnt; chroot / true; mknod /n b 7 0'",
+        "run --rm BOX sh -c 'unshare -U true; mount -t tmpfs none /mnt; chroot / true;"
+        " mknod /n b 7 0'",
         same_err=True,
     ),
     Row(
@@ -181,7 +182,8 @@ _KERNEL = scene(
     ),
     Row("run --rm --network host --sysctl net.ipv4.ip_forward=1 busybox true", err="net.ipv4"),
     "run --rm --shm-size 1m --device /dev/null:/dev/hole --device /dev/zero:/dev/z:r BOX"
-    " sh -c 'df -k /dev/shm | tail -1; ls /dev | grep -v core; head -c 3 /dev/z | wc -c; echo x >/dev/hole'",
+    " sh -c 'df -k /dev/shm | tail -1; ls /dev | grep -v core;"
+    " head -c 3 /dev/z | wc -c; echo x >/dev/hole'",
     Row("run --rm --shm-size many BOX true", err="invalid size"),
     Row(
         "run --rm --device /dev/loop-control:/dev/c:r BOX sh -c ': </dev/c; : >/dev/c'",
@@ -234,7 +236,8 @@ _FILES = scene(
         same_err=True,
     ),
     'run --rm BOX sh -c \'awk "{print \\$2, \\$3}" /proc/mounts | sort'
-    " | grep -v interrupts; ls -l /dev | grep -v core | sed 1d | cut -c1-10,58-; ls -ld / /proc/kcore /tmp | cut -c1-10; echo x >/proc/sys/kernel/panic;"
+    " | grep -v interrupts; ls -l /dev | grep -v core | sed 1d | cut -c1-10,58-;"
+    " ls -ld / /proc/kcore /tmp | cut -c1-10; echo x >/proc/sys/kernel/panic;"
     " cat /proc/kcore /proc/keys | wc -c'",
 )
 
@@ -263,7 +266,8 @@ _CHECK = (
 _NAMESPACES = scene(
     "namespaces",
     f"run --rm BOX sh -c '{_CHECK}; echo $$'",
-    f"run --rm --pid host --ipc host --uts host --cgroupns host --net host busybox sh -c '{_CHECK}'",
+    f"run --rm --pid host --ipc host --uts host --cgroupns host --net host busybox"
+    f" sh -c '{_CHECK}'",
     Row(
         "run -d --name shares --ipc shareable BOX true",
         differs="no container of ours shares its /dev/shm yet",
@@ -320,7 +324,8 @@ _OTHERS = scene(
     Row("run --rm -l =x BOX true"),
     "run --name quiet --log-driver none BOX echo shown",
     Row("logs quiet", err="log"),
-    "run --name kept --log-driver json-file --log-opt max-size=1m --log-opt max-file=2 BOX echo kept",
+    "run --name kept --log-driver json-file --log-opt max-size=1m --log-opt max-file=2 BOX"
+    " echo kept",
     "logs kept",
     "inspect -f '{{.HostConfig.LogConfig.Type}}"
     ' {{index .HostConfig.LogConfig.Config "max-file"}}\' kept',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,16 +31,19 @@ def test_answers_are_dockers(
     scene: Scene, pycontain: CommandLine, docker: Player | None, tmp_path: str
 ) -> None:
     word = "PYCONTAIN_TEST_SESSION"
-    extra = {word: os.environ[word]}
-    ours = Player(pycontain.argv, f"{tmp_path}/scratch", docker=False, extra=extra).play(scene)
+    ours = Player(
+        pycontain.argv, f"{tmp_path}/scratch", docker=False, extra={word: os.environ[word]}
+    )
     recorded = live.recorded().answers(scene)
     assert recorded is not None, "python -m tests.host.parity.record"
-    found = judge.problems(scene, ours, recorded, live=False)
-    if docker is not None:
-        answers = docker.play(scene, recorded)
+    with ThreadPoolExecutor(1) as beside:
+        dockers = beside.submit(docker.play, scene, recorded) if docker else None
+        answers = ours.play(scene)
+    found = judge.problems(scene, answers, recorded, live=False)
+    if docker and dockers:
         docker.clear()
-        beside = judge.problems(scene, ours, answers, live=True)
-        found += [f"(live) {problem}" for problem in beside if problem not in found]
+        now = judge.problems(scene, answers, dockers.result(), live=True)
+        found += [f"(live) {problem}" for problem in now if problem not in found]
     assert not found, "\n" + "\n".join(found)
 
 
@@ -56,7 +60,9 @@ def shown() -> set[tuple[str, str]]:
     for row in (row for scene in SCENES for row in scene.rows if not row.on_host):
         rest: list[str] = []
         try:
-            values, rest = parse(GLOBAL_FLAGS, line_words(row.line), mixed=False)
+            values, rest = parse(
+                GLOBAL_FLAGS, line_words(row.line.replace("@dir", "/dir")), mixed=False
+            )
             found |= {("", flag.name) for flag in GLOBAL_FLAGS if values.given(flag.name)}
             if not rest or rest[0] not in VERBS:
                 continue
