@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pycontain.store.layout import Layout
 
-    from .rows import Scene
+    from .rows import Row, Scene
 
 RECORDED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recorded.json")
 
@@ -57,9 +57,25 @@ def recorded() -> Recording:
 
 
 def entries(scene: Scene, answers: Sequence[Answer]) -> list[dict[str, object]]:
-    """Return a scene's part of a recording."""
+    """Return a scene's part of a recording: of each answer what is compared."""
     pairs = zip(scene.rows, answers, strict=True)
-    return [{"line": row.spelt(True), **asdict(answer)} for row, answer in pairs]
+    return [{"line": row.spelt(True), **asdict(_compared(row, answer))} for row, answer in pairs]
+
+
+def _compared(row: Row, answer: Answer) -> Answer:
+    if row.local or row.powers:  # never compared elsewhere
+        return Answer(answer.code, "", "")
+    unread = row.any_out or (row.dockers is not None and row.dockers.out is ...)
+    err = answer.err if row.same_err else _first_line(answer.err)
+    phrase = row.dockers.err if row.dockers is not None else row.err
+    if isinstance(phrase, str) and phrase.lower() not in err.lower():
+        err = answer.err
+    return Answer(answer.code, "" if unread else answer.out, err)
+
+
+def _first_line(text: str) -> str:
+    """Return the message without the usage that follows it."""
+    return text.strip().partition("\n")[0]
 
 
 def installed() -> bool:

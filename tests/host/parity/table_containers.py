@@ -289,7 +289,7 @@ _LOGS = scene(
     "logs --since 2020-01-01 -n 1 job",
     "logs --since 2090-01-01T00:00:00Z job",
     "logs --until 2020-01-01T00:00:00 job",
-    "logs --until 0s job",
+    "logs --until 2090-01-01 job",
     "logs --since 1 -n 1 job",
     Row("logs --since nonsense job", err="nonsense"),
     Row("logs --until nonsense job", err="nonsense"),

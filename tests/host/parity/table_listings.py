@@ -114,11 +114,12 @@ _HOST = (
 )
 # docker has these fields only where there is something in them.
 _SOMETIMES = "{{json .HostConfig.Tmpfs}} {{json .HostConfig.Sysctls}} {{json .HostConfig.Init}}"
-# docker's own list leaves --tmpfs out.
+# docker's own list leaves --tmpfs out, and is in no order.
 _MOUNT = (
-    '{{range .Mounts}}{{if ne .Type "tmpfs"}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}}'
-    " {{.Propagation}};{{end}}{{end}}"
+    '{{{{range .Mounts}}}}{{{{if eq .Type "{}"}}}}{{{{.Type}}}} {{{{.Destination}}}} {{{{.Mode}}}}'
+    " {{{{.RW}}}} {{{{.Propagation}}}};{{{{end}}}}{{{{end}}}}"
 )
+
 
 _INSPECT = scene(
     "inspect",
@@ -134,11 +135,12 @@ _INSPECT = scene(
     f"inspect -f '{_JSON}' full",
     f"inspect -f '{_HOST}' full",
     f"inspect -f '{_SOMETIMES}' full",
-    f"inspect -f '{_MOUNT}' full",
+    f"inspect -f '{_MOUNT.format('bind')}' full",
+    f"inspect -f '{_MOUNT.format('volume')}' full",
     Row("create --name plain TOOL", save="plain"),
     f"inspect -f '{_JSON}' plain",
     f"inspect -f '{_HOST}' plain",
-    f"inspect --format '{_MOUNT}' plain",
+    f"inspect --format '{_MOUNT.format('volume')}' plain",
     "inspect -f '{{.Id}} {{.Name}} {{.Path}} {{json .Args}} {{.Image}} {{.RestartCount}}"
     " {{.Created}} {{.Platform}}' plain @full:10",
     "inspect -f '{{json .State}}' plain",
@@ -150,7 +152,7 @@ _INSPECT = scene(
     " {{.State.FinishedAt}} {{ne .State.Pid 0}}' up",
     "inspect -f '{{if .State.Running}}yes{{else}}no{{end}} {{index .Config.Cmd 1}}"
     " {{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}' up",
-    "inspect -f '{{.Id}} {{json .RepoTags}} {{.Created}} {{.Os}} {{.Architecture}}"
+    "inspect -f '{{.Id}} {{json .RepoTags}} {{.Created}} {{.Os}}"
     " {{json .Config.Cmd}} {{json .Config.Env}} {{json .RootFS.Layers}}' busybox",
     "inspect -f '{{.Config.User}} {{.Config.WorkingDir}} {{json .Config.Entrypoint}}"
     " {{json .Config.Volumes}} {{json .Config.Labels}}' tooled:latest",
@@ -208,7 +210,8 @@ _IMAGES = scene(
 _ABOUT = scene(
     "version info and the rest",
     Row("version", any_out=True),
-    "version --format '{{.Client.Os}} {{.Server.Os}} {{.Server.Arch}} {{.Server.KernelVersion}}'",
+    "version --format '{{.Client.Os}} {{.Server.Os}}'",
+    Row("version --format '{{.Server.Arch}} {{.Server.KernelVersion}}'", local=True),
     Row("version -f json", any_out=True),
     Row("version -f {{.Nosuch}}", any_out=True),
     Row("version -f {{.Client"),

@@ -235,10 +235,13 @@ _FILES = scene(
         " 'touch /x; touch /tmp/x /mnt/y /dev/shm/z && echo written'",
         same_err=True,
     ),
-    'run --rm BOX sh -c \'awk "{print \\$2, \\$3}" /proc/mounts | sort'
-    " | grep -v interrupts; ls -l /dev | grep -v core | sed 1d | cut -c1-10,58-;"
-    " ls -ld / /proc/kcore /tmp | cut -c1-10; echo x >/proc/sys/kernel/panic;"
-    " cat /proc/kcore /proc/keys | wc -c'",
+    Row(
+        "run --rm BOX sh -c 'awk \"{print \\$2, \\$3}\" /proc/mounts | sort | grep -v interrupts'",
+        local=True,
+    ),
+    'run --rm BOX sh -c \'awk "{print \\$2, \\$3}" /proc/mounts | grep -E " (overlay|tmpfs|mq|dev)"'
+    " | grep -v -E ^/proc | sort; ls -l /dev | grep -v core | sed 1d | cut -c1-10,58-;"
+    " ls -ld / /tmp | cut -c1-10; echo x >/proc/sys/kernel/panic; cat /proc/keys | wc -c'",
 )
 
 _NAMES = scene(
