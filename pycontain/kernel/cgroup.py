@@ -95,6 +95,23 @@ def kill(folder: int) -> None:
     write(folder, "cgroup.kill", "1")
 
 
+def freeze(folder: int, *, frozen: bool = True) -> None:
+    """Stop everything in the cgroup and below it, or let it go on; returns once that is so.
+
+    A frozen process can still be killed (cgroup-v2.rst, cgroup.freeze).
+
+    Raises:
+        KernelError: the kernel refuses, or it takes longer than some seconds.
+    """
+    write(folder, "cgroup.freeze", str(int(frozen)))
+    wanted = f"frozen {int(frozen)}"
+    end = time.monotonic() + _PATIENCE
+    while wanted not in (read(folder, "cgroup.events") or "").splitlines():
+        if time.monotonic() > end:
+            raise kernel_error("freeze cgroup", f"not {wanted} in time", errno.ETIMEDOUT)
+        time.sleep(0.001)
+
+
 def remove(parent: int, name: str) -> None:
     """Kill what runs in the cgroup `name` and below it, and remove them; a missing one is fine.
 
