@@ -146,7 +146,6 @@ class Verb:
         examples: command lines and what they do.
         failure: the exit code of an error of the engine.
         command: a command runs in a container, so its codes 126 and 127 are reported.
-        hidden: not listed.
     """
 
     def __init__(
@@ -163,7 +162,6 @@ class Verb:
         examples: Sequence[tuple[str, str]] = (),
         failure: int = 1,
         command: bool = False,
-        hidden: bool = False,
     ) -> None:
         self.name = name
         self.usage = usage
@@ -176,7 +174,6 @@ class Verb:
         self.examples = tuple(examples)
         self.failure = failure
         self.command = command
-        self.hidden = hidden
 
     def check_count(self, count: int) -> None:
         """Raise UsageError when `count` arguments are too few or too many."""

@@ -49,7 +49,6 @@ class VerbCommand(click.Command):
             params=[_option(flag) for flag in verb.flags],
             help=f"{verb.summary}.",
             epilog=_examples(verb),
-            hidden=verb.hidden,
         )
         self.verb = verb
 

@@ -1,4 +1,4 @@
-"""The verbs that act on containers that exist: stop, restart, kill, rm, wait, cleanup."""
+"""The verbs that act on containers that exist: stop, restart, kill, rm and wait."""
 
 from __future__ import annotations
 
@@ -91,11 +91,6 @@ def _wait(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG00
     return app.each(arguments, act)
 
 
-def _cleanup(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
-    app.engine.containers.cleanup(arguments[0])
-    return 0
-
-
 STOP = Verb(
     "stop",
     _SEVERAL,
@@ -163,15 +158,4 @@ WAIT = Verb(
     _wait,
     least=1,
     examples=(("pycontain wait job", "prints 0 when it went well"),),
-)
-
-CLEANUP = Verb(
-    "cleanup",
-    "CONTAINER",
-    "Do what is due after a container has ended (its monitor starts this)",
-    _cleanup,
-    least=1,
-    most=1,
-    hidden=True,
-    examples=(("pycontain cleanup ID", "remove it where --rm was given"),),
 )

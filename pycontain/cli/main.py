@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 VERBS = {
     "attach": "pycontain.cli.attach:ATTACH",
-    "cleanup": "pycontain.cli.lifecycle:CLEANUP",
     "create": "pycontain.cli.run:CREATE",
     "exec": "pycontain.cli.exec:EXEC",
     "images": "pycontain.cli.images:IMAGES",
@@ -261,7 +260,7 @@ def check_text(words: Sequence[str]) -> None:
 
 
 def _unknown_verb(name: str) -> UsageError:
-    close = closest(name, [verb for verb in VERBS if verb != "cleanup"])
+    close = closest(name, list(VERBS))
     return UsageError(
         f"unknown command: pycontain {name}",
         f"did you mean pycontain {close}?" if close else None,

@@ -155,9 +155,6 @@ class Engine:
         self._called("wait", ref)
         return self.code
 
-    def cleanup(self, ref: str) -> None:
-        self._called("cleanup", ref)
-
     def logs(self, ref: str, **settings: Any) -> Iterator[LogEntry]:
         self.get(ref)
         self._called("logs", ref, settings)
@@ -208,11 +205,6 @@ def test_an_unknown_verb_is_suggested(play: Callable[..., Answer]) -> None:
     assert (code, out) == (1, "")
     assert err.startswith("pycontain: unknown command: pycontain strat\n")
     assert "hint: did you mean pycontain start?\n" in err
-
-
-def test_the_hidden_verb_is_neither_listed_nor_suggested(play: Callable[..., Answer]) -> None:
-    assert "cleanup" not in play("--help")[1]
-    assert "hint" not in play("cleanupp")[2]
 
 
 def test_words_that_are_no_utf8_are_refused(play: Callable[..., Answer]) -> None:
@@ -459,11 +451,6 @@ def test_a_bad_signal_touches_nothing(
 def test_wait_prints_codes(engine: Engine, play: Callable[..., Answer]) -> None:
     engine.code = 137
     assert play("wait", "web", "job") == (0, "137\n137\n", "")
-
-
-def test_cleanup_is_the_engines(engine: Engine, play: Callable[..., Answer]) -> None:
-    assert play("cleanup", "a" * 64) == (0, "", "")
-    assert engine.calls == [("cleanup", "a" * 64)]
 
 
 def test_only_one_can_be_attached_at_once(engine: Engine, play: Callable[..., Answer]) -> None:

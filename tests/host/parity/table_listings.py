@@ -245,18 +245,6 @@ _ABOUT = scene(
         ours=Said(),
         dockers=_UNKNOWN,
     ),
-    Row(
-        "cleanup nosuch",
-        differs="for the monitors of containers; docker has a daemon",
-        ours=Said(out=..., code=..., err=...),
-        dockers=Said(1, err="unknown command"),
-    ),
-    Row(
-        "cleanup --help",
-        differs="for the monitors of containers; docker has a daemon",
-        ours=Said(out=...),
-        dockers=Said(..., ..., ...),
-    ),
     *(
         Row(f"{verb} --help", any_out=True)
         for verb in (
