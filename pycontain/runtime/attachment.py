@@ -101,8 +101,10 @@ class Attachment:
     def _receive(self) -> tuple[bytes, int, bytes]:
         try:
             data = self._socket.recv(_FRAME.size + _DATA)
-        except ConnectionError:
-            data = b""
+        except ConnectionResetError:
+            # The monitor ended with input of ours unread, which is told first and once; what it
+            # had sent before, its last word too, is still to be received.
+            data = self._socket.recv(_FRAME.size + _DATA)
         if len(data) < _FRAME.size:
             return b"", 0, b""
         kind, value = _FRAME.unpack_from(data)

@@ -135,7 +135,9 @@ def test_fuzzed_plans(corpus: Path, tmp_path: Path) -> None:
     """The same with libFuzzer, which looks for inputs that reach new code."""
     program = build(CLANG, tmp_path, f"-fsanitize=fuzzer,{SANITIZERS}")
     limits = (f"-max_total_time={SECONDS}", "-max_len=16384", f"-artifact_prefix={tmp_path}/")
-    result = run(program, *limits, corpus)
+    # libFuzzer adds what it finds to its folder.
+    found = shutil.copytree(corpus, tmp_path / "corpus")
+    result = run(program, *limits, found)
     assert result.returncode == 0, result.stderr
 
 

@@ -212,3 +212,13 @@ def test_nothing_is_left_of_the_socket(store: Store) -> None:
     identity = store.detach("true")
     store.containers.wait(identity)
     assert not os.path.exists(store.view(identity).paths.attach)
+
+
+def test_the_end_is_heard_although_input_was_left_unread(store: Store) -> None:
+    """A monitor that ends with unread input resets the connection (unix(7), ECONNRESET)."""
+    for _ in range(20):
+        identity, attachment = store.attached("true", interactive=True)
+        store.containers.await_record(identity)
+        attachment.write_stdin(b"nobody reads this")
+        assert collect(attachment).code == 0
+        attachment.close()

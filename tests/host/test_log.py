@@ -149,12 +149,12 @@ def test_binary_bytes_come_back_as_they_were(store: Store, tmp_path: object) -> 
 def test_a_hundred_megabytes_without_a_newline(store: Store) -> None:
     size = 100 * MIB
     identity = store.detach(
-        "sh", "-c", f"head -c {size} /dev/zero | tr '\\0' x; sleep 1000", log_max_size=0
+        "sh", "-c", f"head -c {size} /dev/zero | tr '\\0' x; sleep 3", log_max_size=0
     )
     record = store.run_record(identity)
     wait_until(lambda: logged(store, identity) >= size, 60)
     assert int(proc_field(record.monitor, "VmHWM")) < 4096
-    store.containers.kill(identity, 9)
+    store.containers.wait(identity)
     assert all(set(e.data) == {ord("x")} for e in store.containers.logs(identity))
     assert sum(len(e.data) for e in store.containers.logs(identity)) == size
 
