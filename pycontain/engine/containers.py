@@ -91,12 +91,7 @@ class Containers:
         timeout = options.stop_timeout
         command = specs.command(options, image.config)
         specs.security(options.security_opt, options.privileged)
-        for entry in specs.user_mounts(options, image.config):
-            if entry.type == "bind" and not entry.make_source and not os.path.exists(entry.source):
-                raise InvalidInput(
-                    f'invalid mount config for type "bind": bind source path does not exist:'
-                    f" {entry.source}"
-                )
+        specs.user_mounts(options, image.config)
         paths = self._layout.container(identity)
         with files.Lock(paths.lock):
             try:

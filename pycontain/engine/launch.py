@@ -176,13 +176,19 @@ def prepare(order: Order, root: int, *, cgroup_made: bool) -> list[Step]:
     spec = _spec(order, root, volumes_made=True, device_rules=cgroup_made)
     files.write_atomic(order.paths.spec, msgspec.json.encode(spec), durable=False)
     for entry in order.container.options.mounts:
-        if entry.type == "bind" and entry.make_source and not os.path.exists(entry.source):
-            try:
-                os.makedirs(entry.source)
-            except OSError as err:
-                raise StoreError(
-                    f"bind {entry.source}: cannot be made: {os.strerror(err.errno or 0).lower()}"
-                ) from err
+        if entry.type != "bind" or os.path.exists(entry.source):
+            continue
+        if not entry.make_source:
+            raise InvalidInput(
+                'invalid mount config for type "bind": bind source path does not exist:'
+                f" {entry.source}"
+            )
+        try:
+            os.makedirs(entry.source)
+        except OSError as err:
+            raise StoreError(
+                f"bind {entry.source}: cannot be made: {os.strerror(err.errno or 0).lower()}"
+            ) from err
     return plan.container(spec, _plan_settings(order, spec, cgroup_made))
 
 
