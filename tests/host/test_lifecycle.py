@@ -274,7 +274,7 @@ def test_what_made_it_fail_can_be_mended(store: Store, tmp_path: Path) -> None:
     missing = tmp_path / "later"
     mount = Mount(type="bind", source=str(missing), target="/m")
     container = store.create("true", mounts=(mount,))
-    with pytest.raises(KernelError):
+    with pytest.raises(InvalidInput, match="bind source path does not exist"):
         store.containers.start(container.id)
     missing.mkdir()
     store.containers.start(container.id)
