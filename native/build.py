@@ -140,7 +140,7 @@ else:
         class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc]
             """Compiles before a wheel is made and names the platform that it is for."""
 
-            def initialize(self, version: str, build_data: dict[str, object]) -> None:  # noqa: ARG002
+            def initialize(self, version: str, build_data: dict[str, object]) -> None:  # noqa: ARG002 - the base class names it
                 """Build for a wheel; a source distribution carries none."""
                 if self.target_name == "wheel":
                     build()

@@ -81,7 +81,7 @@ def _attach(app: App, values: Values, arguments: list[str]) -> int:
     options = container.options
     stdin = options.interactive and not values["no-stdin"]
     check_terminal(stdin, options.tty)
-    attachment = containers.attach(container.id, stdin=stdin)
+    attachment = containers.attach(container.id)
     return relay(
         attachment,
         values,

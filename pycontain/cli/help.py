@@ -52,7 +52,7 @@ class VerbCommand(click.Command):
         )
         self.verb = verb
 
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base class names it
         """Return the usage line behind the command's name."""
         return [self.verb.usage]
 
@@ -60,11 +60,11 @@ class VerbCommand(click.Command):
 class LazyGroup(click.Group):
     """All verbs; each is loaded when its help is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base class names it
         """Return the names of all verbs."""
         return sorted(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the base class names it
         """Return one verb, None where there is none of that name."""
         return VerbCommand(load_verb(cmd_name)) if cmd_name in VERBS else None
 

@@ -82,7 +82,7 @@ def _rm(app: App, values: Values, arguments: list[str]) -> int:
     return app.each(arguments, act)
 
 
-def _wait(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+def _wait(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     def act(name: str) -> None:
         code = app.engine.containers.wait(name)
         streams.write(f"{code}\n")

@@ -140,18 +140,18 @@ def _pattern(values: Iterable[str]) -> Callable[[str], bool]:
     return lambda text: any(pattern.search(text) for pattern in patterns)
 
 
-def _by_id(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_id(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     match = _pattern(values)
     return lambda view: match(view.container.id)
 
 
-def _by_name(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_name(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     match = _pattern(values)
     # scripts write ^/name$, from the time when names began with a slash
     return lambda view: match(view.container.name) or match(f"/{view.container.name}")
 
 
-def _by_label(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_label(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     wanted = [value.partition("=") for value in values]
 
     def has_all(view: View) -> bool:
@@ -164,14 +164,14 @@ def _by_label(values: list[str], views: Sequence[View]) -> Callable[[View], bool
     return has_all
 
 
-def _by_status(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_status(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     for value in values:
         if value not in _STATES:
             raise InvalidInput(f"Invalid filter 'status={value}'", f"one of {', '.join(_STATES)}")
     return lambda view: view.status.state in values
 
 
-def _by_exited(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_exited(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     try:
         codes = {integer(value) for value in values}
     except InvalidInput as err:
@@ -186,7 +186,7 @@ def _by_exited(values: list[str], views: Sequence[View]) -> Callable[[View], boo
 
 def _by_ancestor(
     values: list[str],
-    views: Sequence[View],  # noqa: ARG001
+    views: Sequence[View],  # noqa: ARG001 - one signature for a table
 ) -> Callable[[View], bool]:
     wanted = {_tagged(value) for value in values}
 
@@ -226,11 +226,11 @@ def _by_since(values: list[str], views: Sequence[View]) -> Callable[[View], bool
     return lambda view: view.container.created > moment
 
 
-def _by_network(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_network(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     return lambda view: view.container.options.network in values
 
 
-def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001
+def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     def matches(view: View) -> bool:
         container = view.container
         targets = [mount.target for mount in container.options.mounts]
@@ -281,7 +281,7 @@ def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[
     return chosen[:last] if last > 0 else chosen
 
 
-def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     now = time.time_ns()
     problems: list[PycontainError] = []
     rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values, problems)]

@@ -71,7 +71,7 @@ CONTAINER_FLAGS = (
     Flag("hostname", "host name in the container", short="h", metavar="name"),
     switch("init", "run an init that forwards signals and reaps processes"),
     switch("interactive", "keep standard input open", short="i"),
-    Flag("ipc", "IPC namespace: private, host, none or container:NAME", metavar="mode"),
+    Flag("ipc", "IPC namespace: private, host or none", metavar="mode"),
     Flag(
         "label",
         "set a label",

@@ -40,7 +40,7 @@ def _start_attached(app: App, values: Values, name: str) -> int:
     size = our_size() if options.tty else None
     attachment: Attachment | None
     if view.status.state == "running":
-        attachment = containers.attach(container.id, stdin=stdin)
+        attachment = containers.attach(container.id)
     else:
         attachment = containers.start(container.id, attach=True, stdin=stdin, size=size)
     if attachment is None:

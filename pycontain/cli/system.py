@@ -52,7 +52,7 @@ def _write(document: dict[str, Any], form: str | None, lines: list[str]) -> int:
     return 0
 
 
-def _version(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+def _version(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     document = _version_document()
     part = document["Client"]
     lines = ["pycontain:"]
@@ -128,7 +128,7 @@ _INFO_LINES = (
 )
 
 
-def _info(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001
+def _info(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     document = _info_document(app)
     lines = [f"{title}: {_word(document[name])}" for title, name in _INFO_LINES]
     lines.append(f"Total memory: {document['MemTotal'] / (1 << 30):.4g}GiB")

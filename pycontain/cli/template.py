@@ -185,7 +185,7 @@ class _Text(_Node):
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def render(self, scope: _Scope, out: list[str]) -> None:  # noqa: ARG002
+    def render(self, scope: _Scope, out: list[str]) -> None:  # noqa: ARG002 - the base class names it
         out.append(self.text)
 
 
@@ -215,7 +215,7 @@ class _Literal(_Operand):
         super().__init__(token, place)
         self.constant = value
 
-    def value(self, scope: _Scope, arguments: list[Any]) -> Any:  # noqa: ARG002
+    def value(self, scope: _Scope, arguments: list[Any]) -> Any:  # noqa: ARG002 - the base class names it
         self.no_arguments(arguments)
         return self.constant
 
@@ -268,7 +268,7 @@ class _Chain(_Operand):
 
 
 class _Function(_Operand):
-    def value(self, scope: _Scope, arguments: list[Any]) -> Any:  # noqa: ARG002
+    def value(self, scope: _Scope, arguments: list[Any]) -> Any:  # noqa: ARG002 - the base class names it
         try:
             return FUNCTIONS[self.text](*arguments)
         except InvalidInput as err:

@@ -446,7 +446,7 @@ class Containers:
         )
 
     @told("attach")
-    def attach(self, ref: str, *, stdin: bool = True) -> Attachment:  # noqa: ARG002
+    def attach(self, ref: str) -> Attachment:
         """Connect to a running container: what it writes from now on, and its input.
 
         Raises:
@@ -560,7 +560,13 @@ class Containers:
             pause = min(pause * 2, 0.05)
 
     @told("remove container")
-    def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:  # noqa: ARG002
+    def remove(
+        self,
+        ref: str,
+        *,
+        force: bool = False,
+        volumes: bool = False,  # noqa: ARG002 - docker's word; ours always go with it
+    ) -> None:
         """Remove a container and all that belongs to it, its anonymous volumes included.
 
         Args:
