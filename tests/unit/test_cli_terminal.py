@@ -392,6 +392,9 @@ def test_a_stopped_client_stops_alone(piped: Callable[..., Streams]) -> None:
     client, _, out, _ = piped()
     client.frame("stdout", b"up")
     read_some(out, b"up")
+    # The kernel stops nobody whose process group has no parent in the session (tcsetpgrp(3),
+    # "orphaned"), as ours may be: the client gets a group that has one.
+    os.setpgid(client.pid, client.pid)
     os.kill(client.pid, signal.SIGTSTP)
     _, status = os.waitpid(client.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
