@@ -30,14 +30,16 @@ SANITIZE_STATIC = [
     "-static", "-g", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error",
 ]  # fmt: skip
 INSIDE = ("init",)
+EXECUTOR = ["plan.c", "message.c", "executor.c", "steps.c", "process.c", "hook.c"]
 PROGRAMS = {
-    "monitor": ["monitor.c", "plan.c", "executor.c", "steps.c", "log.c", "record.c"],
+    "monitor": ["monitor.c", "log.c", "record.c", *EXECUTOR],
+    "runner": ["runner.c", *EXECUTOR],
     "init": ["init.c"],
     "holder": ["holder.c"],
 }
 EXTENSIONS = {
     "seccomp_build": ([], ["-lseccomp"]),
-    "kernel_build": (["spawn.c", "plan.c"], []),
+    "kernel_build": (["spawn.c", "plan.c", "message.c", "hook.c"], []),
 }
 
 

@@ -12,60 +12,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-int message_send(int socket, const struct message *message, int fd)
-{
-    union {
-        char space[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec part = {(void *)message, sizeof(*message)};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-    ssize_t sent;
-
-    if (fd >= 0) {
-        struct cmsghdr *item;
-
-        memset(&control, 0, sizeof(control));
-        header.msg_control = control.space;
-        header.msg_controllen = sizeof(control.space);
-        item = CMSG_FIRSTHDR(&header);
-        item->cmsg_level = SOL_SOCKET;
-        item->cmsg_type = SCM_RIGHTS;
-        item->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(item), &fd, sizeof(fd));
-    }
-    do
-        sent = sendmsg(socket, &header, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent == (ssize_t)sizeof(*message) ? 0 : -1;
-}
-
-ssize_t message_receive(int socket, struct message *message, int *fd)
-{
-    union {
-        char space[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec part = {message, sizeof(*message)};
-    struct msghdr header = {.msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = control.space,
-                            .msg_controllen = sizeof(control.space)};
-    ssize_t got;
-
-    *fd = -1;
-    do
-        got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-    while (got < 0 && errno == EINTR);
-    if (got > 0) {
-        struct cmsghdr *item = CMSG_FIRSTHDR(&header);
-
-        if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS)
-            memcpy(fd, CMSG_DATA(item), sizeof(*fd));
-    }
-    return got;
-}
-
 uint64_t trace_start(const struct executor *e)
 {
     struct timespec now;
@@ -175,6 +121,10 @@ static int clone_container(struct executor *e, uint64_t flags, uint32_t next)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -1;
     args.flags = flags | CLONE_PIDFD;
+    if (e->sibling) {
+        args.flags |= CLONE_PARENT;
+        args.exit_signal = 0;   /* it is the caller's own then (clone(2), CLONE_PARENT) */
+    }
     args.pidfd = (uintptr_t)&e->pidfd;
     if (e->cgroup >= 0) {
         args.flags |= CLONE_INTO_CGROUP;
@@ -213,9 +163,11 @@ static int host_step(struct executor *e, uint32_t index)
     switch (step->op) {
     case OP_DEVICES:
         return attach_device_program(arg_fd(step, 0), &step->args[1]);
-    case OP_JOIN_PID:
+    case OP_JOIN_FIRST:
         /* Only children enter a pid namespace: the clone will be born there. */
-        return setns(arg_fd(step, 0), CLONE_NEWPID);
+        return setns(arg_fd(step, 0), (int)arg_number(step, 1));
+    case OP_INITIAL_AFFINITY:
+        return (int)syscall(SYS_sched_setaffinity, 0, step->args[0].size, step->args[0].data);
     case OP_TIME:
         return time_offsets(step);
     case OP_CLONE:
@@ -227,7 +179,8 @@ static int host_step(struct executor *e, uint32_t index)
     case OP_OOM_SCORE:
         return write_proc(e->pid, "oom_score_adj", arg_text(step, 0));
     case OP_READY:
-        return e->ready ? e->ready(e->context) : 0;
+    case OP_SYNC:
+        return e->sync(e->context, index);
     default:
         errno = EINVAL;
         return -1;
@@ -260,6 +213,27 @@ static uint32_t host_steps(struct executor *e, uint32_t index)
     return index;
 }
 
+static int take_descriptor(struct executor *e, uint32_t kind, int fd)
+{
+    int result, saved;
+
+    if (fd < 0 || (!e->pass && kind != MESSAGE_CONSOLE)) {
+        errno = EPROTO;
+        return -1;
+    }
+    if (e->pass) {
+        result = e->pass(e->context, kind, fd);
+        saved = errno;
+        close(fd);
+        errno = saved;
+        return result;
+    }
+    if (e->console >= 0)
+        close(e->console);
+    e->console = fd;
+    return 0;
+}
+
 /* Serve the clone until it has become the container's program. */
 static int follow(struct executor *e)
 {
@@ -276,9 +250,9 @@ static int follow(struct executor *e)
             return failed(e, NO_STEP, got < 0 ? errno : EPROTO);
         switch (message.kind) {
         case MESSAGE_CONSOLE:
-            if (e->console >= 0)
-                close(e->console);
-            e->console = fd;
+        case MESSAGE_NOTIFY:
+            if (take_descriptor(e, message.kind, fd) < 0)
+                return failed(e, NO_STEP, errno);
             break;
         case MESSAGE_TURN:
             if (message.failure.step >= e->plan->count)
@@ -291,6 +265,8 @@ static int follow(struct executor *e)
         case MESSAGE_EXEC:
             announced = 1;
             break;
+        case MESSAGE_WAITING:
+            return 0;
         case MESSAGE_FAILED:
             message.failure.subject[sizeof(message.failure.subject) - 1] = 0;
             e->failure = message.failure;
@@ -323,9 +299,9 @@ int executor_run(struct executor *e)
     e->argv = e->envp = NULL;
     if (result < 0 && e->pid > 0) {
         sys_pidfd_send_signal(e->pidfd, SIGKILL);
-        while (waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
+        /* A sibling is its parent's to reap. */
+        while (!e->sibling && waitpid(e->pid, NULL, 0) < 0 && errno == EINTR)
             ;
-        e->pid = -1;
     }
     if (result < 0 && e->console >= 0) {
         close(e->console);

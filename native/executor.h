@@ -6,19 +6,11 @@
 #ifndef PYCONTAIN_EXECUTOR_H
 #define PYCONTAIN_EXECUTOR_H
 
+#include "message.h"
 #include "plan.h"
 
 #include <stdint.h>
 #include <sys/types.h>
-
-#define NO_STEP UINT32_MAX
-
-/* Why a plan could not be carried out. */
-struct failure {
-    uint32_t step;      /* index in the plan, NO_STEP outside it */
-    int32_t error;      /* errno */
-    char subject[120];  /* which of several objects, empty when the step says it */
-};
 
 struct executor {
     const struct plan *plan;
@@ -30,25 +22,23 @@ struct executor {
     int console;        /* the terminal's other end, -1 without one */
     int peer;           /* socket to the clone */
     char **argv, **envp;
-    /* called at OP_READY in the parent; 0 or -1 with errno */
-    int (*ready)(void *context);
+    int sibling;        /* the clone is its own parent's child (CLONE_PARENT) */
+    /* called at OP_READY and OP_SYNC in the parent; 0 or -1 with errno */
+    int (*sync)(void *context, uint32_t step);
+    /* called with a descriptor that the clone hands out, MESSAGE_CONSOLE or MESSAGE_NOTIFY, and
+     * that is closed afterwards; NULL: the console is kept in `console` */
+    int (*pass)(void *context, uint32_t kind, int fd);
     void *context;
     struct failure failure;
 };
 
-/* Carry the plan out up to the successful execve. 0; or -1 with failure filled in and the clone
- * killed and reaped. */
+/* Carry the plan out up to the successful execve, or to a `wait`. 0; or -1 with failure filled in
+ * and the clone killed, and reaped unless it is a sibling. */
 int executor_run(struct executor *executor);
 
 /* The clone's side, never returns. (steps.c) */
 void container_side(const struct executor *executor, uint32_t first) __attribute__((noreturn));
 
-/* Messages between the two. */
-enum message_kind { MESSAGE_TURN = 1, MESSAGE_GO, MESSAGE_CONSOLE, MESSAGE_EXEC, MESSAGE_FAILED };
-struct message {
-    uint32_t kind;
-    struct failure failure;  /* step alone for TURN */
-};
 /* What goes through the trace pipe for each step that is done. */
 struct duration {
     uint32_t step;
@@ -57,8 +47,5 @@ struct duration {
 };
 uint64_t trace_start(const struct executor *executor);
 void trace_end(const struct executor *executor, uint32_t step, uint64_t start);
-
-int message_send(int socket, const struct message *message, int fd);
-ssize_t message_receive(int socket, struct message *message, int *fd);
 
 #endif

@@ -8,7 +8,8 @@
 set -eu
 
 PREFIX=/usr/local/lib/pycontain
-LINK=/usr/local/bin/pycontain
+LINKS=/usr/local/bin
+COMMANDS="pycontain pycontain-runtime"
 
 check_machine() {
     [ "$(uname -s)" = Linux ] || fail "this is $(uname -s): pycontain needs Linux 6.1 or newer"
@@ -69,23 +70,28 @@ install_pycontain() {
 # pip keeps the path of a "#!python" line and drops its options (docs/adr/0002): without -I the
 # environment and the home of whoever calls decide what is imported, without -S start-up is longer.
 isolate() {
-    sed -i "1s|^#!.*|#!$PREFIX/bin/python -IS|" "$PREFIX/bin/pycontain"
+    for command in $COMMANDS; do
+        sed -i "1s|^#!.*|#!$PREFIX/bin/python -IS|" "$PREFIX/bin/$command"
+    done
 }
 
 link() {
-    if [ -e "$LINK" ] || [ -L "$LINK" ]; then
-        [ "$(readlink "$LINK")" = "$PREFIX/bin/pycontain" ] ||
-            fail "$LINK is there and not from here: move it away and run this again"
-    else
-        mkdir -p "${LINK%/*}"
-        ln -s "$PREFIX/bin/pycontain" "$LINK"
-    fi
-    say "command: $LINK"
+    mkdir -p "$LINKS"
+    for command in $COMMANDS; do
+        place=$LINKS/$command
+        if [ -e "$place" ] || [ -L "$place" ]; then
+            [ "$(readlink "$place")" = "$PREFIX/bin/$command" ] ||
+                fail "$place is there and not from here: move it away and run this again"
+        else
+            ln -s "$PREFIX/bin/$command" "$place"
+        fi
+        say "command: $place"
+    done
 }
 
 try() {
     say "a first container: pycontain run --rm --network none busybox echo hello from a container"
-    "$LINK" run --rm --network none busybox echo hello from a container
+    "$LINKS/pycontain" run --rm --network none busybox echo hello from a container
 }
 
 main() {

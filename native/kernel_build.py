@@ -16,8 +16,21 @@ ffibuilder.cdef(
     int open_tree(int dir, const char *path, unsigned flags);
     int move_mount(int from, int dir, const char *path);
     int mount_setattr(int fd, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation);
+    int mount_idmap(int fd, unsigned flags, int user_namespace);
+    int idle_in_user_namespace(int *pidfd);
+    int reap(int pid);
+    int set_subreaper(void);
     int enter(int fd, int types);
-    int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int *pidfd);
+    int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
+              int *pidfd);
+    int channel(int *pair);
+    int send_go(int socket);
+    int send_stop(int socket);
+    ssize_t receive(int socket, void *message, int *fd);
+    int message_size(void);
+    int hook_run_words(const char *path, char *const *argv, char *const *envp, int timeout,
+                       const char *state, char *said, size_t size);
+    int pidfd_send_signal(int pidfd, int signal);
     const char *plan_check(const char *bytes, unsigned long size);
     const char *plan_op_name(int op);
     int plan_op_side(int op);
@@ -26,6 +39,11 @@ ffibuilder.cdef(
 )
 SOURCE = """
 #include <sched.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include "hook.h"
+#include "message.h"
 #include "sys.h"
 #include "spawn.h"
 
@@ -65,7 +83,55 @@ static int mount_setattr(int fd, unsigned flags, uint64_t set, uint64_t clear,
     struct mount_attr attr = {.attr_set = set, .attr_clr = clear, .propagation = propagation};
     return sys_mount_setattr(fd, "", flags | AT_EMPTY_PATH, &attr);
 }
+static int mount_idmap(int fd, unsigned flags, int user_namespace)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = user_namespace};
+    return sys_mount_setattr(fd, "", flags | AT_EMPTY_PATH, &attr);
+}
+/* No exit signal: no handler and no wait of the caller meets it. */
+static int idle_in_user_namespace(int *pidfd)
+{
+    struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+                              .pidfd = (uintptr_t)pidfd};
+    int pid = sys_clone3(&args);
+
+    while (pid == 0)
+        pause();
+    return pid;
+}
+static int set_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+static int reap(int pid)
+{
+    return waitpid(pid, NULL, __WALL);
+}
 static int enter(int fd, int types) { return setns(fd, types); }
+static int pidfd_send_signal(int pidfd, int signal) { return sys_pidfd_send_signal(pidfd, signal); }
+static int channel(int *pair)
+{
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+}
+static int message_size(void) { return sizeof(struct message); }
+static int send_go(int socket)
+{
+    struct message go = {.kind = MESSAGE_GO};
+    return message_send(socket, &go, -1);
+}
+/* Any other word than GO. */
+static int send_stop(int socket)
+{
+    struct message stop = {.kind = MESSAGE_FAILED};
+    return message_send(socket, &stop, -1);
+}
+static ssize_t receive(int socket, void *message, int *fd)
+{
+    return message_receive(socket, message, fd);
+}
+static int hook_run_words(const char *path, char *const *argv, char *const *envp, int timeout,
+                          const char *state, char *said, size_t size)
+{
+    struct hook hook = {path, argv, envp, timeout, {state, "", ""}};
+    return hook_run(&hook, said, size);
+}
 """
 
 ffibuilder.set_source("pycontain._native._kernel", SOURCE)

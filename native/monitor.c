@@ -357,9 +357,10 @@ static void client_read(struct client *client)
 
 /* ---- set-up ---- */
 
-static int ready(void *context)
+static int ready(void *context, uint32_t step)
 {
     (void)context;
+    (void)step;
     if (m.record.state < 0)
         return 0;
     return record_reserve(&m.record) < 0 ? -1 : record_run(&m.record, m.executor.pid);
@@ -526,7 +527,7 @@ static int set_up(void)
     for (int i = 0; i < CLIENTS; i++)
         m.clients[i] = (struct client){.fd = -1, .input = inputs[i]};
     m.executor.plan = &m.plan;
-    m.executor.ready = ready;
+    m.executor.sync = ready;
     for (uint32_t i = 0; i < m.plan.count; i++)
         if (m.plan.steps[i].op == OP_OWNER)
             take_setting(&m.plan.steps[i]);

@@ -16,21 +16,25 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_CLEANUP] = {"cleanup", SIDE_SETTING, "ll"},
     [OP_CGROUP] = {"cgroup", SIDE_SETTING, "f"},
     [OP_TRACE] = {"trace", SIDE_SETTING, "f"},
+    [OP_STREAMS] = {"streams", SIDE_SETTING, "fff"},
     [OP_HOLD] = {"hold", SIDE_SETTING, "f"},
     [OP_DEVICES] = {"devices", SIDE_HOST, "fb"},
-    [OP_JOIN_PID] = {"join_pid", SIDE_HOST, "f"},
+    [OP_JOIN_FIRST] = {"join_first", SIDE_HOST, "fn"},
+    [OP_INITIAL_AFFINITY] = {"initial_affinity", SIDE_HOST, "b"},
     [OP_TIME] = {"time", SIDE_HOST, "s"},
     [OP_CLONE] = {"clone", SIDE_HOST, "n"},
     [OP_ID_MAPS] = {"id_maps", SIDE_HOST, "ss"},
     [OP_OOM_SCORE] = {"oom_score", SIDE_HOST, "s"},
     [OP_READY] = {"ready", SIDE_HOST, ""},
+    [OP_SYNC] = {"sync", SIDE_HOST, "s"},
+    [OP_IDENTITY] = {"identity", SIDE_CONTAINER, "nn"},
     [OP_JOIN] = {"join", SIDE_CONTAINER, "fn"},
     [OP_UNSHARE] = {"unshare", SIDE_CONTAINER, "n"},
-    [OP_SESSION] = {"session", SIDE_CONTAINER, ""},
+    [OP_SESSION] = {"session", SIDE_CONTAINER, "n"},
     [OP_PROPAGATION] = {"propagation", SIDE_CONTAINER, "n"},
     [OP_ROOT] = {"root", SIDE_CONTAINER, "fn"},
-    [OP_MOUNT] = {"mount", SIDE_CONTAINER, "sssnl"},
-    [OP_BIND] = {"bind", SIDE_CONTAINER, "fsnnnn"},
+    [OP_MOUNT] = {"mount", SIDE_CONTAINER, "sssnln"},
+    [OP_BIND] = {"bind", SIDE_CONTAINER, "fsnnnnn"},
     [OP_READONLY] = {"readonly", SIDE_CONTAINER, "l"},
     [OP_MASK] = {"mask", SIDE_CONTAINER, "l"},
     [OP_DIRECTORY] = {"directory", SIDE_CONTAINER, "sn"},
@@ -41,9 +45,15 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_DOMAINNAME] = {"domainname", SIDE_CONTAINER, "s"},
     [OP_LOOPBACK] = {"loopback", SIDE_CONTAINER, ""},
     [OP_CONSOLE] = {"console", SIDE_CONTAINER, "nnn"},
-    [OP_PIVOT] = {"pivot", SIDE_CONTAINER, ""},
+    [OP_HOOK] = {"hook", SIDE_CONTAINER, "sllnss"},
+    [OP_PIVOT] = {"pivot", SIDE_CONTAINER, "n"},
     [OP_ENTER] = {"enter", SIDE_CONTAINER, ""},
     [OP_SYSCTL] = {"sysctl", SIDE_CONTAINER, "ss"},
+    [OP_PERSONALITY] = {"personality", SIDE_CONTAINER, "n"},
+    [OP_SCHEDULER] = {"scheduler", SIDE_CONTAINER, "b"},
+    [OP_IO_PRIORITY] = {"io_priority", SIDE_CONTAINER, "n"},
+    [OP_AFFINITY] = {"affinity", SIDE_CONTAINER, "b"},
+    [OP_APPARMOR] = {"apparmor", SIDE_CONTAINER, "s"},
     [OP_RLIMIT] = {"rlimit", SIDE_CONTAINER, "nnn"},
     [OP_NO_NEW_PRIVS] = {"no_new_privs", SIDE_CONTAINER, ""},
     [OP_SECCOMP] = {"seccomp", SIDE_CONTAINER, "bn"},
@@ -51,6 +61,9 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_PARENT_DEATH] = {"parent_death", SIDE_CONTAINER, "n"},
     [OP_UMASK] = {"umask", SIDE_CONTAINER, "n"},
     [OP_CWD] = {"cwd", SIDE_CONTAINER, "s"},
+    [OP_LOOKUP] = {"lookup", SIDE_CONTAINER, "l"},
+    [OP_WAIT] = {"wait", SIDE_CONTAINER, "ff"},
+    [OP_INHERIT] = {"inherit", SIDE_CONTAINER, "fn"},
     [OP_EXEC] = {"exec", SIDE_CONTAINER, "lll"},
 };
 
@@ -138,11 +151,16 @@ static size_t parse_step(const char *at, size_t left, uint32_t fds, struct step 
     return size;
 }
 
+static int before_clone(uint16_t op)
+{
+    return op == OP_DEVICES || op == OP_JOIN_FIRST || op == OP_TIME || op == OP_INITIAL_AFFINITY;
+}
+
 /* The order that the executor relies on: settings and host steps, one clone, the rest, one exec
  * at the very end. */
 static int check_order(const struct plan *plan, const char **why)
 {
-    int cloned = 0;
+    int cloned = 0, waited = 0;
 
     for (uint32_t i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
@@ -154,10 +172,12 @@ static int check_order(const struct plan *plan, const char **why)
             return refuse(why, "a step of the container stands before the clone");
         if (side == SIDE_SETTING && cloned)
             return refuse(why, "a setting stands after the clone");
-        if ((step->op == OP_ID_MAPS || step->op == OP_OOM_SCORE || step->op == OP_READY) && !cloned)
-            return refuse(why, "a step for the clone stands before it");
-        if ((step->op == OP_DEVICES || step->op == OP_JOIN_PID || step->op == OP_TIME) && cloned)
-            return refuse(why, "a step before the clone stands after it");
+        if (side == SIDE_HOST && step->op != OP_CLONE && before_clone(step->op) == cloned)
+            return refuse(why, cloned ? "a step before the clone stands after it"
+                                      : "a step for the clone stands before it");
+        if (waited && (step->op == OP_WAIT || side == SIDE_HOST))
+            return refuse(why, "a step that somebody else has to hear of stands after the wait");
+        waited = waited || step->op == OP_WAIT;
         if (step->op == OP_EXEC) {
             if (step->args[0].size == 0 || step->args[2].size == 0)
                 return refuse(why, "exec has no arguments or no candidate paths");

@@ -36,24 +36,28 @@ enum op {
     OP_CLEANUP,   /* argv, env */
     OP_CGROUP,    /* cgroup folder: clone into it, read its counters, kill it */
     OP_TRACE,     /* pipe for the duration of each step */
+    OP_STREAMS,   /* what the process has as 0, 1 and 2 */
     OP_HOLD,      /* a descriptor (a lock) to close once the run record is written */
     /* the host's side */
     OP_DEVICES,   /* cgroup folder, BPF program */
-    OP_JOIN_PID,  /* pidfd or namespace file */
+    OP_JOIN_FIRST, /* pidfd or namespace file, CLONE_NEW… flags: before the clone */
+    OP_INITIAL_AFFINITY, /* cpu mask, of the executor itself */
     OP_TIME,      /* lines for timens_offsets */
     OP_CLONE,     /* CLONE_NEW… flags */
     OP_ID_MAPS,   /* uid_map, gid_map */
     OP_OOM_SCORE, /* oom_score_adj */
     OP_READY,     /* write the run record; from here on it counts as running */
+    OP_SYNC,      /* name: whoever started the executor does something */
     /* the container's side */
+    OP_IDENTITY,  /* uid, gid: who it is in a new user namespace */
     OP_JOIN,      /* pidfd or namespace file, CLONE_NEW… flags */
     OP_UNSHARE,   /* CLONE_NEW… flags: namespaces that show where the clone is by then */
-    OP_SESSION,   /* setsid, and a session keyring of its own */
+    OP_SESSION,   /* setsid; 1: a session keyring of its own */
     OP_PROPAGATION, /* MS_… flags for the old root */
     OP_ROOT,      /* detached mount, propagation */
-    OP_MOUNT,     /* type, source, target, MOUNT_ATTR_…, options */
-    OP_BIND,      /* detached mount, target, set, clear, propagation, what holds for the
-                       mounts below it too: 1 set and clear, 2 propagation */
+    OP_MOUNT,     /* type, source, target, MOUNT_ATTR_…, options, propagation */
+    OP_BIND,      /* detached mount, target, set, clear, set and clear for the mounts below it
+                       too, propagation (with MS_REC: theirs too) */
     OP_READONLY,  /* paths, missing ones are passed over */
     OP_MASK,      /* paths, missing ones are passed over */
     OP_DIRECTORY, /* path, mode */
@@ -64,9 +68,15 @@ enum op {
     OP_DOMAINNAME,/* name */
     OP_LOOPBACK,
     OP_CONSOLE,   /* rows, columns, show it as /dev/console */
-    OP_PIVOT,
+    OP_HOOK,      /* path, argv, env, time-out in ms or 0, state before and after its pid */
+    OP_PIVOT,     /* 1 pivot_root, 0 chroot */
     OP_ENTER,     /* chdir and chroot to the joined mount namespace's root */
     OP_SYSCTL,    /* path below /proc/sys, value */
+    OP_PERSONALITY, /* persona */
+    OP_SCHEDULER, /* struct sched_attr */
+    OP_IO_PRIORITY, /* class and level, as ioprio_set has it */
+    OP_AFFINITY,  /* cpu mask */
+    OP_APPARMOR,  /* profile */
     OP_RLIMIT,    /* RLIMIT_…, soft, hard */
     OP_NO_NEW_PRIVS,
     OP_SECCOMP,   /* BPF program, flags */
@@ -75,6 +85,9 @@ enum op {
     OP_PARENT_DEATH, /* signal */
     OP_UMASK,     /* umask */
     OP_CWD,       /* path */
+    OP_LOOKUP,    /* candidate paths: one of them can be executed */
+    OP_WAIT,      /* fifo to read a byte from, file for a failure after that */
+    OP_INHERIT,   /* descriptor, number that the program finds it at */
     OP_EXEC,      /* argv, env, candidate paths */
     OP_COUNT,
 };

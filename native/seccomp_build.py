@@ -40,8 +40,19 @@ ffibuilder.cdef(
     #define SCMP_ACT_KILL_THREAD ...
     #define SCMP_ACT_TRAP ...
     #define SCMP_ACT_LOG ...
+    #define SCMP_ACT_NOTIFY ...
     #define SCMP_ACT_ALLOW ...
     #define __NR_SCMP_ERROR ...
+
+    struct scmp_version {
+        unsigned int major;
+        unsigned int minor;
+        unsigned int micro;
+        ...;
+    };
+
+    const struct scmp_version *seccomp_version(void);
+    int try_flags(unsigned int flags);
 
     scmp_filter_ctx seccomp_init(uint32_t def_action);
     void seccomp_release(scmp_filter_ctx ctx);
@@ -58,9 +69,24 @@ ffibuilder.cdef(
     """
 )
 
+SOURCE = """
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <seccomp.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* errno of installing no program at all: EFAULT where the kernel takes the flags. */
+static int try_flags(unsigned int flags)
+{
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, NULL) < 0 ? errno : 0;
+}
+"""
+
 ffibuilder.set_source(
     "pycontain._native._seccomp",
-    "#include <seccomp.h>",
+    SOURCE,
     libraries=["seccomp"],
     extra_compile_args=["-O2", "-Wall"],
 )

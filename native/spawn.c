@@ -76,7 +76,8 @@ bad:
     _exit(1);
 }
 
-static __attribute__((noinline, noreturn)) void go_between(struct order *order)
+/* Clone what becomes the program. Inlined: the child shares the caller's stack. */
+static inline __attribute__((always_inline)) void start(struct order *order)
 {
     struct clone_args args = {
         .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -95,17 +96,45 @@ static __attribute__((noinline, noreturn)) void go_between(struct order *order)
     if (pid < 0)
         order->error = (int)-pid;
     order->pid = (int)pid;
+}
+
+static __attribute__((noinline, noreturn)) void go_between(struct order *order)
+{
+    start(order);
     _exit(0);
 }
 
-int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int *pidfd)
+/* The program belongs to the nearest subreaper. */
+static __attribute__((noinline)) void start_detached(struct order *order)
 {
-    struct order order = {program, argv, fds, count, cgroup, pidfd, -1, 0};
     /* CLONE_FILES: the pidfd has to land in the caller's table. No exit signal: the caller's
      * SIGCHLD handler and its waits never see the go-between. */
     struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_CLEAR_SIGHAND};
+    long between = clone3_vfork(&args);
+
+    if (between == 0)
+        go_between(order);
+    if (between < 0) {
+        order->error = (int)-between;
+        return;
+    }
+    while (waitpid((pid_t)between, NULL, __WALL) < 0 && errno == EINTR)
+        ;
+    /* Somebody killed the go-between before it could say anything. */
+    if (order->pid < 0 && !order->error)
+        order->error = ECHILD;
+}
+
+static __attribute__((noinline)) void start_child(struct order *order)
+{
+    start(order);
+}
+
+int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
+          int *pidfd)
+{
+    struct order order = {program, argv, fds, count, cgroup, pidfd, -1, 0};
     sigset_t all, before;
-    long between;
 
     *pidfd = -1;
     if (count < 0 || count > PLAN_MAX_FDS + 1) {
@@ -114,19 +143,11 @@ int spawn(int program, char *const *argv, const int *fds, int count, int cgroup,
     }
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
-    between = clone3_vfork(&args);
-    if (between == 0)
-        go_between(&order);
+    if (child)
+        start_child(&order);
+    else
+        start_detached(&order);
     sigprocmask(SIG_SETMASK, &before, NULL);
-    if (between < 0) {
-        errno = (int)-between;
-        return -1;
-    }
-    while (waitpid((pid_t)between, NULL, __WALL) < 0 && errno == EINTR)
-        ;
-    /* Somebody killed the go-between before it could say anything. */
-    if (order.pid < 0 && !order.error)
-        order.error = ECHILD;
     if (!order.error)
         return order.pid;
     if (*pidfd >= 0)

@@ -4,9 +4,11 @@
 
 /* Start the program open at `program` with nothing of the caller but `fds`, which become 3, 4, …;
  * 0 to 2 are /dev/null, the environment is empty, the folder is /, the session is new. It starts
- * in `cgroup` (a folder's descriptor, -1 for here), is nobody's child that the caller could meet
- * in wait(2), and *pidfd names it. Returns its pid, or -1 with errno. */
-int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int *pidfd);
+ * in `cgroup` (a folder's descriptor, -1 for here), and *pidfd names it. With `child` it is the
+ * caller's child, without, nobody's that the caller could meet in wait(2). Returns its pid, or -1
+ * with errno. */
+int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
+          int *pidfd);
 
 /* The plan reader over bytes, for tests and fuzzing: NULL when the plan is good, else why not. */
 const char *plan_check(const char *bytes, unsigned long size);

@@ -4,46 +4,32 @@
  * Nothing here allocates, and until the last step nothing of the container has run. Paths are
  * resolved below the new root by the kernel (RESOLVE_IN_ROOT), and mounts are attached to
  * descriptors, so a path that changes meanwhile (a shared volume) cannot lead out. */
-#include "executor.h"
+#include "clone.h"
 #include "sys.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <limits.h>
-#include <linux/capability.h>
-#include <linux/seccomp.h>
-#include <linux/filter.h>
-#include <linux/keyctl.h>
 #include <linux/magic.h>
 #include <net/if.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <termios.h>
 
-struct clone {
-    const struct executor *executor;
-    int root;       /* the new root's mount */
-    int proc;       /* the host's /proc, checked to be one */
-    int blank;      /* the empty read-only folder that masks folders */
-    struct message report;
-};
-
-static void subject(struct clone *c, const char *text)
+void subject(struct clone *c, const char *text)
 {
     snprintf(c->report.failure.subject, sizeof(c->report.failure.subject), "%s", text);
 }
 
-static int in_root(struct clone *c, const char *path, uint64_t flags)
+int in_root(struct clone *c, const char *path, uint64_t flags)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC,
                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
@@ -176,6 +162,12 @@ static int change(int mount, uint64_t set, uint64_t clear, uint64_t propagation,
     return sys_mount_setattr(mount, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr);
 }
 
+/* MS_PRIVATE … as mount(2) has them, with MS_REC for the mounts below too. */
+static int propagate(int mount, uint64_t flags)
+{
+    return change(mount, 0, 0, flags & ~(uint64_t)MS_REC, (flags & MS_REC) != 0);
+}
+
 /* A new file system, not attached anywhere. */
 static int new_mount(const char *type, const char *source, uint64_t attributes,
                      const struct step *step, int options, const char *mode)
@@ -217,18 +209,26 @@ bad:
     return -1;
 }
 
-static int step_session(void)
+/* The host's /proc, still in reach before the pivot: what is below sys shows the namespaces of
+ * whoever reads or writes, and a new proc may not be mounted in the host's pid namespace. */
+int open_proc(struct clone *c)
 {
-    if (setsid() < 0)
+    struct statfs info;
+
+    c->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (c->proc < 0 || fstatfs(c->proc, &info) < 0)
         return -1;
-    /* Or it would keep the caller's, with the caller's keys in it (session-keyring(7)). */
-    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
-        return -1;
-    return 0;
+    if (info.f_type == PROC_SUPER_MAGIC)
+        return 0;
+    errno = ENODEV;
+    return -1;
 }
 
 static int step_root(struct clone *c, const struct step *step)
 {
+    /* As long as the host's can be reached. */
+    if (open_proc(c) < 0)
+        return -1;
     c->root = arg_fd(step, 0);
     if (change(c->root, 0, 0, arg_number(step, 1), 1) < 0)
         return -1;
@@ -253,7 +253,9 @@ static int step_mount(struct clone *c, const struct step *step)
         return -1;
     mount = new_mount(arg_text(step, 0), arg_text(step, 1), arg_number(step, 3), step, 4,
                       inherited);
-    return mount < 0 ? -1 : attach_and_close(mount, target);
+    if (mount < 0 || propagate(mount, arg_number(step, 5)) < 0)
+        return -1;
+    return attach_and_close(mount, target);
 }
 
 static int step_bind(struct clone *c, const struct step *step)
@@ -263,8 +265,9 @@ static int step_bind(struct clone *c, const struct step *step)
 
     if (fstat(mount, &info) < 0)
         return -1;
-    if (change(mount, arg_number(step, 2), arg_number(step, 3), 0, arg_number(step, 5) & 1) < 0 ||
-        change(mount, 0, 0, arg_number(step, 4), arg_number(step, 5) & 2) < 0)
+    if (change(mount, arg_number(step, 2), arg_number(step, 3), 0, 0) < 0 ||
+        change(mount, arg_number(step, 4), arg_number(step, 5), 0, 1) < 0 ||
+        propagate(mount, arg_number(step, 6)) < 0)
         return -1;
     target = make_path(c, arg_text(step, 1), S_ISDIR(info.st_mode), 0755);
     if (target < 0 || fstat(target, &place) < 0)
@@ -380,6 +383,19 @@ static int step_symlink(struct clone *c, const struct step *step)
     return result;
 }
 
+/* There already, and just what is wanted. */
+static int is_node(int parent, const char *name, const struct step *step)
+{
+    struct stat info;
+
+    if (fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (info.st_mode & S_IFMT) == ((mode_t)arg_number(step, 1) & S_IFMT) &&
+        (S_ISFIFO(info.st_mode) || info.st_rdev == (dev_t)arg_number(step, 2)))
+        return 1;
+    errno = EEXIST;
+    return 0;
+}
+
 static int step_node(struct clone *c, const struct step *step)
 {
     const char *name;
@@ -387,7 +403,8 @@ static int step_node(struct clone *c, const struct step *step)
 
     if (parent < 0)
         return -1;
-    if (mknodat(parent, name, (mode_t)arg_number(step, 1), (dev_t)arg_number(step, 2)) < 0)
+    if (mknodat(parent, name, (mode_t)arg_number(step, 1), (dev_t)arg_number(step, 2)) < 0 &&
+        (errno != EEXIST || !is_node(parent, name, step)))
         return -1;
     if (fchownat(parent, name, (uid_t)arg_number(step, 3), (gid_t)arg_number(step, 4),
                  AT_SYMLINK_NOFOLLOW) < 0)
@@ -475,10 +492,13 @@ static int step_console(struct clone *c, const struct step *step)
     return 0;
 }
 
-static int step_pivot(struct clone *c)
+static int step_pivot(struct clone *c, const struct step *step)
 {
     if (fchdir(c->root) < 0)
         return -1;
+    /* pivot_root refuses to leave an initramfs: the old root stays, out of sight below the new. */
+    if (!arg_number(step, 0))
+        return chroot(".") < 0 ? -1 : chdir("/");
     /* With both paths the same, the old root lands on top of the new one and is taken off by the
      * next call: no folder in the image is needed for it (pivot_root(2), NOTES). */
     if (sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
@@ -495,21 +515,6 @@ static int step_enter(struct clone *c)
     return c->root < 0 ? -1 : 0;
 }
 
-/* The host's /proc, still in reach before the pivot: what is below sys shows the namespaces of
- * whoever reads or writes, and a new proc may not be mounted in the host's pid namespace. */
-static int open_proc(struct clone *c)
-{
-    struct statfs info;
-
-    c->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (c->proc < 0 || fstatfs(c->proc, &info) < 0)
-        return -1;
-    if (info.f_type == PROC_SUPER_MAGIC)
-        return 0;
-    errno = ENODEV;
-    return -1;
-}
-
 static int step_sysctl(struct clone *c, const struct step *step)
 {
     const char *value = arg_text(step, 1);
@@ -518,8 +523,6 @@ static int step_sysctl(struct clone *c, const struct step *step)
     int fd, folder;
     ssize_t n;
 
-    if (c->proc < 0 && open_proc(c) < 0)
-        return -1;
     folder = openat(c->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         return -1;
@@ -532,149 +535,17 @@ static int step_sysctl(struct clone *c, const struct step *step)
     return n == (ssize_t)strlen(value) ? 0 : -1;
 }
 
-static int step_rlimit(const struct step *step)
+static int container_step(struct clone *c, uint32_t index)
 {
-    struct rlimit limit = {.rlim_cur = arg_number(step, 1), .rlim_max = arg_number(step, 2)};
+    const struct step *step = &c->executor->plan->steps[index];
 
-    return setrlimit((__rlimit_resource_t)arg_number(step, 0), &limit);
-}
-
-static int step_seccomp(const struct step *step)
-{
-    struct sock_fprog program = {
-        .len = (unsigned short)(step->args[0].size / sizeof(struct sock_filter)),
-        .filter = (struct sock_filter *)step->args[0].data,
-    };
-
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, arg_number(step, 1), &program);
-}
-
-/* Pipes and the terminal belong to the container's user, or it could not open /dev/stdout. */
-static int give_stdio(uid_t uid, gid_t gid)
-{
-    for (int fd = 0; fd < 3; fd++) {
-        struct stat info;
-
-        if (fstat(fd, &info) < 0)
-            return -1;
-        if (S_ISFIFO(info.st_mode) && fchown(fd, uid, gid) < 0)
-            return -1;
-        /* The terminal keeps its group: 5, tty. */
-        if (isatty(fd) && fchown(fd, uid, (gid_t)-1) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int set_capabilities(uint64_t permitted, uint64_t effective, uint64_t inheritable,
-                            uint64_t ambient)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
-
-    for (int word = 0; word < 2; word++)
-        data[word] = (struct __user_cap_data_struct){
-            .permitted = (uint32_t)(permitted >> (32 * word)),
-            .effective = (uint32_t)(effective >> (32 * word)),
-            .inheritable = (uint32_t)(inheritable >> (32 * word)),
-        };
-    if (syscall(SYS_capset, &header, data) < 0)
-        return -1;
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-        return -1;
-    for (unsigned long cap = 0; cap < 64; cap++)
-        if (ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
-            return -1;
-    return 0;
-}
-
-static int step_credentials(const struct step *step)
-{
-    uid_t uid = (uid_t)arg_number(step, 0);
-    gid_t gid = (gid_t)arg_number(step, 1);
-    const struct arg *groups = &step->args[2];
-    uint64_t bounding = arg_number(step, 3);
-
-    if (give_stdio(uid, gid) < 0)
-        return -1;
-    for (unsigned long cap = 0; cap < 64; cap++)
-        if (!(bounding >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
-            if (errno == EINVAL)
-                break;  /* past the kernel's last capability */
-            return -1;
-        }
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
-        return -1;
-    if (setgroups(groups->size / sizeof(gid_t), (const gid_t *)groups->data) < 0)
-        return -1;
-    if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-        return -1;
-    return set_capabilities(arg_number(step, 4), arg_number(step, 5), arg_number(step, 6),
-                            arg_number(step, 7));
-}
-
-static int step_parent_death(struct clone *c, const struct step *step)
-{
-    struct pollfd peer = {.fd = c->executor->peer};
-
-    /* A change of user clears this (prctl(2)), so it stands after it. */
-    if (prctl(PR_SET_PDEATHSIG, arg_number(step, 0), 0, 0, 0) < 0)
-        return -1;
-    /* The parent may have died before the call: then its end of the socket is closed. */
-    if (poll(&peer, 1, 0) == 1 && peer.revents & POLLHUP)
-        _exit(1);
-    return 0;
-}
-
-static int step_cwd(const struct step *step)
-{
-    char where[PATH_MAX];
-
-    if (chdir(arg_text(step, 0)) < 0)
-        return -1;
-    /* A working directory outside the root would be a way out: getcwd tells it by a path that
-     * does not begin with a slash (getcwd(2)). */
-    if (syscall(SYS_getcwd, where, sizeof(where)) < 0)
-        return -1;
-    if (where[0] == '/')
-        return 0;
-    errno = ENOENT;
-    return -1;
-}
-
-static int step_exec(const struct executor *e, const struct step *step)
-{
-    struct message message = {.kind = MESSAGE_EXEC};
-    int error = ENOENT;
-    sigset_t none;
-
-    if (message_send(e->peer, &message, -1) < 0)
-        return -1;
-
-    sigemptyset(&none);
-    if (sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
-        sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-        return -1;
-    for (const char *path = NULL; (path = list_next(step, 2, path));) {
-        execve(path, e->argv, e->envp);
-        if (errno == EACCES)
-            error = EACCES;
-        else if (errno != ENOENT && errno != ENOTDIR)
-            return -1;
-    }
-    errno = error;
-    return -1;
-}
-
-static int container_step(struct clone *c, const struct step *step)
-{
     switch (step->op) {
     case OP_JOIN:
         return setns(arg_fd(step, 0), (int)arg_number(step, 1));
     case OP_UNSHARE:
         return unshare((int)arg_number(step, 0));
     case OP_SESSION:
-        return step_session();
+        return step_session(step);
     case OP_PROPAGATION:
         return mount(NULL, "/", NULL, arg_number(step, 0), NULL);
     case OP_ROOT:
@@ -704,19 +575,39 @@ static int container_step(struct clone *c, const struct step *step)
     case OP_CONSOLE:
         return step_console(c, step);
     case OP_PIVOT:
-        return step_pivot(c);
+        return step_pivot(c, step);
     case OP_ENTER:
         return step_enter(c);
     case OP_SYSCTL:
         return step_sysctl(c, step);
     case OP_RLIMIT:
         return step_rlimit(step);
+    case OP_IDENTITY:
+        return step_identity(step);
+    case OP_PERSONALITY:
+        return personality((unsigned long)arg_number(step, 0));
+    case OP_SCHEDULER:
+        return step_scheduler(step);
+    case OP_IO_PRIORITY:
+        return step_io_priority(step);
+    case OP_AFFINITY:
+        return step_affinity(step);
+    case OP_APPARMOR:
+        return step_apparmor(c, step);
+    case OP_HOOK:
+        return step_hook(c, step);
+    case OP_WAIT:
+        return step_wait(c, index);
+    case OP_LOOKUP:
+        return step_lookup(step);
+    case OP_INHERIT:
+        return step_inherit(step);
     case OP_NO_NEW_PRIVS:
         return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     case OP_SECCOMP:
-        return step_seccomp(step);
+        return step_seccomp(c, step);
     case OP_CREDENTIALS:
-        return step_credentials(step);
+        return step_credentials(c, step);
     case OP_PARENT_DEATH:
         return step_parent_death(c, step);
     case OP_UMASK:
@@ -725,7 +616,7 @@ static int container_step(struct clone *c, const struct step *step)
     case OP_CWD:
         return step_cwd(step);
     case OP_EXEC:
-        return step_exec(c->executor, step);
+        return step_exec(c, step);
     default:
         errno = EINVAL;
         return -1;
@@ -746,13 +637,17 @@ static void fail(struct clone *c, uint32_t step)
     c->report.kind = MESSAGE_FAILED;
     c->report.failure.step = step;
     c->report.failure.error = errno;
-    message_send(c->executor->peer, &c->report, -1);
+    /* Whom it cannot be told nothing can be told. */
+    if (c->late < 0)
+        message_send(c->executor->peer, &c->report, -1);
+    else if (write(c->late, &c->report.failure, sizeof(c->report.failure)) < 0)
+        _exit(1);
     _exit(1);
 }
 
 void container_side(const struct executor *e, uint32_t first)
 {
-    struct clone c = {.executor = e, .root = -1, .proc = -1, .blank = -1};
+    struct clone c = {.executor = e, .root = -1, .proc = -1, .blank = -1, .late = -1};
 
     default_signals();
     umask(0);
@@ -775,7 +670,7 @@ void container_side(const struct executor *e, uint32_t first)
         }
         uint64_t start = trace_start(e);
 
-        if (container_step(&c, step) < 0)
+        if (container_step(&c, i) < 0)
             fail(&c, i);
         trace_end(e, i, start);
     }

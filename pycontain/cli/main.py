@@ -109,7 +109,7 @@ def _enter_user_namespace(root: str | None, state: str | None) -> tuple[str, str
     before.
     """
     from pycontain.kernel import userns
-    from pycontain.runtime.lifecycle import open_native
+    from pycontain.runtime.handover import open_native
     from pycontain.store import files
     from pycontain.store.layout import Layout
 

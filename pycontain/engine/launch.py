@@ -16,7 +16,7 @@ from pycontain import trace
 from pycontain.engine import hostdevices, volumes
 from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
 from pycontain.kernel import cgroup, devices, mount, process
-from pycontain.runtime import accounts, lifecycle, plan, seccomp
+from pycontain.runtime import accounts, handover, lifecycle, plan, privileges, seccomp
 from pycontain.runtime import spec as specs
 from pycontain.runtime.steps import Handle, Step
 from pycontain.store import files
@@ -230,7 +230,7 @@ def _spec(order: Order, root: int, *, volumes_made: bool, device_rules: bool) ->
     joined = {kind: f"/proc/{other.pid}/ns/{_file(kind)}" for kind, other in order.joined.items()}
     bound = specs.BoundFiles(
         order.paths.hosts, order.paths.hostname, order.paths.resolv_conf,
-        f"{lifecycle.NATIVE}/init" if options.init else "",
+        f"{handover.NATIVE}/init" if options.init else "",
     )  # fmt: skip
     return specs.build(
         options, container.config, account,
@@ -256,7 +256,7 @@ def _settings(order: Order) -> list[Step]:
     steps = [
         Step("run", order.run, process.boot_id()),
         Step("records", FOLDER, STATE, int(not options.remove)),
-        Step("owner", lifecycle.OWNER, int(order.attach), int(order.attach and options.remove)),
+        Step("owner", handover.OWNER, int(order.attach), int(order.attach and options.remove)),
         Step("stdio", int(options.tty), int(options.interactive), int(order.stdin)),
         Step("log", options.log_driver, options.log_max_size, options.log_max_files),
         Step("hold", LOCK),
@@ -264,7 +264,7 @@ def _settings(order: Order) -> list[Step]:
     if options.timeout:
         steps.append(Step("timeout", options.timeout * 1000))
     if options.remove:
-        steps.append(Step("cleanup", _cleanup_argv(order), (f"PATH={plan.DEFAULT_PATH}",)))
+        steps.append(Step("cleanup", _cleanup_argv(order), (f"PATH={privileges.DEFAULT_PATH}",)))
     return steps
 
 
@@ -328,7 +328,7 @@ def execute(
             seccomp=_filter(layout, spec.get("linux", {})), size=size or (0, 0),
         )  # fmt: skip
         steps = [
-            Step("owner", lifecycle.OWNER, int(not options.detach), 0),
+            Step("owner", handover.OWNER, int(not options.detach), 0),
             Step("stdio", int(options.tty), int(options.interactive), int(not options.detach)),
         ]
         if options.timeout:

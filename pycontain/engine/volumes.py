@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from pycontain.errors import kernel_error
-from pycontain.kernel.paths import open_in_root
+from pycontain.kernel.copy import copy_up
 from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pycontain.model.container import Mount
-
-_CHUNK = 1 << 24
 
 
 def prepare(folder: str, root: int, mounts: Iterable[Mount]) -> dict[str, str]:
@@ -44,7 +41,7 @@ def prepare(folder: str, root: int, mounts: Iterable[Mount]) -> dict[str, str]:
         files.remove_tree(temporary)
         os.mkdir(temporary, 0o755)
         try:
-            _copy_up(root, target, temporary)
+            _fill(root, target, temporary)
             os.rename(temporary, place)
         except OSError as err:
             files.remove_tree(temporary)
@@ -52,63 +49,9 @@ def prepare(folder: str, root: int, mounts: Iterable[Mount]) -> dict[str, str]:
     return found
 
 
-def _copy_up(root: int, target: str, place: str) -> None:
+def _fill(root: int, target: str, place: str) -> None:
+    copy = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        source = open_in_root(root, target, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        copy = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _copy_folder(source, copy)
-        finally:
-            os.close(copy)
+        copy_up(root, target, copy)
     finally:
-        os.close(source)
-
-
-def _copy_folder(source: int, copy: int) -> None:
-    """Copy what is in one open folder into another, owners, modes and times included."""
-    for name in os.listdir(source):
-        info = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if stat.S_ISDIR(info.st_mode):
-            os.mkdir(name, 0o700, dir_fd=copy)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            inner, below = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=copy)
-            try:
-                _copy_folder(inner, below)
-            finally:
-                os.close(inner)
-                os.close(below)
-            continue
-        _copy_entry(source, copy, name, info)
-    info = os.fstat(source)
-    os.fchown(copy, info.st_uid, info.st_gid)
-    os.fchmod(copy, stat.S_IMODE(info.st_mode))
-    os.utime(copy, ns=(info.st_atime_ns, info.st_mtime_ns))
-
-
-def _copy_entry(source: int, copy: int, name: str, info: os.stat_result) -> None:
-    if stat.S_ISLNK(info.st_mode):
-        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=copy)
-    elif stat.S_ISREG(info.st_mode):
-        _copy_file(source, copy, name)
-    else:
-        os.mknod(name, info.st_mode, info.st_rdev, dir_fd=copy)
-    os.chown(name, info.st_uid, info.st_gid, dir_fd=copy, follow_symlinks=False)
-    if not stat.S_ISLNK(info.st_mode):
-        os.chmod(name, stat.S_IMODE(info.st_mode), dir_fd=copy)
-    os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=copy, follow_symlinks=False)
-
-
-def _copy_file(source: int, copy: int, name: str) -> None:
-    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=source)
-    try:
-        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=copy)
-        try:
-            while os.sendfile(writer, reader, None, _CHUNK):
-                pass
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
+        os.close(copy)

@@ -8,10 +8,10 @@ configuration says which set gets what, and the executor sets them.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidInput, KernelError, NotPermitted, NotSupported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

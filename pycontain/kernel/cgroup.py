@@ -6,9 +6,12 @@ import errno
 import os
 import time
 
-from pycontain.errors import KernelError, kernel_error
+from pycontain.errors import KernelError, NotSupported, kernel_error
 from pycontain.kernel import mount
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_SIGKILL = 9
+_V1_NAMES = {"io": "blkio"}
 _PATIENCE = 5.0  # seconds for a killed process to leave its cgroup
 
 
@@ -64,14 +67,85 @@ def make(parent: int, name: str) -> int:
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
 
 
+def open_folder(parent: int, name: str) -> int:
+    """Return a descriptor of the cgroup `name` (a path below `parent`).
+
+    Raises:
+        OSError: there is none, or the caller may not.
+    """
+    return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def ancestors(folder: int) -> list[int]:
+    """Return descriptors of the cgroups above `folder`, the hierarchy's root first.
+
+    Raises:
+        KernelError: the caller may not open one of them, or `folder` is below another root.
+    """
+    root = open_root()
+    above: list[int] = []
+    try:
+        end = os.fstat(root)
+        here = os.fstat(folder)
+        while not os.path.samestat(here, end):
+            above.insert(0, open_folder(above[0] if above else folder, ".."))
+            here = os.fstat(above[0])
+            if here.st_dev != end.st_dev:  # the mount's root was not ours
+                raise kernel_error("open cgroup", "the root above it", errno.EXDEV)
+    except OSError as err:
+        _close(above)
+        raise kernel_error("open cgroup", "..", err.errno or 0) from err
+    except KernelError:
+        _close(above)
+        raise
+    finally:
+        os.close(root)
+    return above
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def exists(folder: int, file: str) -> bool:
+    """Return whether a cgroup has the control file."""
+    return os.access(file, os.F_OK, dir_fd=folder)
+
+
 def read(folder: int, file: str) -> str | None:
-    """Return the text of a control file, None where it does not exist (no such controller)."""
+    """Return the text of a control file.
+
+    None where it does not exist (no such controller), the cgroup is gone, or the kernel does not
+    keep what it would show.
+
+    Raises:
+        KernelError: the caller may not.
+    """
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            return b"".join(iter(lambda: os.read(fd, 65536), b"")).decode("ascii")
+        finally:
+            os.close(fd)
+    except OSError as err:
+        if err.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+            return None
+        raise kernel_error("read cgroup", file, err.errno or 0) from err
+
+
+def in_version_1(controller: str) -> bool:
+    """Return whether a cgroup v1 hierarchy has the controller, so that cgroup v2 has not.
+
+    The second field of proc_cgroups (cgroups(7)) is the number of that hierarchy, 0 for cgroup v2.
+    """
+    name = _V1_NAMES.get(controller, controller)
+    try:
+        with open("/proc/cgroups", encoding="ascii") as file:
+            rows = [line.split() for line in file]
     except FileNotFoundError:
-        return None
-    with os.fdopen(fd, encoding="ascii") as stream:
-        return stream.read()
+        return False
+    return any(row[0] == name and row[1] != "0" for row in rows)
 
 
 def write(folder: int, file: str, text: str) -> None:
@@ -110,6 +184,191 @@ def freeze(folder: int, *, frozen: bool = True) -> None:
         if time.monotonic() > end:
             raise kernel_error("freeze cgroup", f"not {wanted} in time", errno.ETIMEDOUT)
         time.sleep(0.001)
+
+
+def processes(folder: int) -> list[int]:
+    """Return the pids of all processes in the cgroup and below it, in ascending order.
+
+    Those of other pid namespaces that have no number here are left out.
+
+    Raises:
+        KernelError: the caller may not.
+    """
+    return _members(folder, "cgroup.procs")
+
+
+def threads(folder: int) -> list[int]:
+    """Return the thread ids in the cgroup and below it, in ascending order.
+
+    Raises:
+        KernelError: the caller may not.
+    """
+    return _members(folder, "cgroup.threads")
+
+
+def _members(folder: int, file: str) -> list[int]:
+    # A threaded cgroup does not tell its processes (EOPNOTSUPP): they are the domain's above it.
+    found = {int(word) for word in (read(folder, file) or "").split()}
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            found.update(_members_below(folder, entry.name, file))
+    return sorted(found - {0})
+
+
+def _members_below(folder: int, name: str, file: str) -> list[int]:
+    try:
+        child = open_folder(folder, name)
+    except FileNotFoundError:  # removed meanwhile
+        return []
+    try:
+        return _members(child, file)
+    finally:
+        os.close(child)
+
+
+def signal_all(folder: int, number: int) -> None:
+    """Send a signal to every process in the cgroup and below it, those included that it forks.
+
+    SIGKILL reaches all at once (cgroup.kill). For another the cgroup is frozen meanwhile, so that
+    nothing forks or takes a recycled pid, and left as it was: what was frozen gets the signal when
+    it goes on, unless that kills it.
+
+    Args:
+        folder: of the cgroup; the caller must not be in it.
+        number: of the signal.
+
+    Raises:
+        KernelError: the caller may not.
+    """
+    if number == _SIGKILL:
+        kill(folder)
+        return
+    paused = (read(folder, "cgroup.freeze") or "").strip() == "1"
+    try:
+        if not paused:
+            _freeze_or_go_on(folder)
+        seen: set[int] = set()
+        while fresh := set(processes(folder)) - seen:
+            _signal(folder, fresh, number)
+            seen |= fresh
+    finally:
+        if not paused:
+            write(folder, "cgroup.freeze", "0")
+
+
+def _freeze_or_go_on(folder: int) -> None:
+    """Freeze; a process that the kernel holds up must not keep the others from their signal."""
+    try:
+        freeze(folder)
+    except KernelError as err:
+        if err.errno != errno.ETIMEDOUT:
+            raise
+
+
+def _signal(folder: int, pids: set[int], number: int) -> None:
+    """Signal the processes by pidfds, opened before it is seen that they are still here."""
+    from pycontain.kernel import process  # its imports are too slow for those that only start
+
+    opened: dict[int, int] = {}
+    try:
+        for pid in pids:
+            try:
+                opened[pid] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+        for pid in opened.keys() & set(processes(folder)):
+            process.send_signal(opened[pid], number)
+    finally:
+        for pidfd in opened.values():
+            os.close(pidfd)
+
+
+class OomWatch:
+    """Waits for processes of a cgroup, or of those below, that are killed for want of memory.
+
+    Args:
+        folder: of the cgroup.
+
+    Raises:
+        NotSupported: the cgroup is not under the memory controller.
+    """
+
+    __slots__ = ("_events", "_killed", "_memory")
+
+    def __init__(self, folder: int) -> None:
+        try:
+            self._memory = os.open("memory.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError as err:
+            subject = "memory.events (the memory controller is not enabled here)"
+            raise NotSupported("watch cgroup", subject, errno.EOPNOTSUPP) from err
+        try:
+            self._events = os.open("cgroup.events", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError as err:
+            os.close(self._memory)
+            subject = "cgroup.events (the root is not to be watched, nor what was removed)"
+            raise NotSupported("watch cgroup", subject, errno.EOPNOTSUPP) from err
+        self._killed = flat(_again(self._memory)).get("oom_kill", 0)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Return how many were killed since the last call, as soon as there are any.
+
+        Args:
+            timeout: in seconds, None for as long as it takes.
+
+        Returns:
+            0 when time is out, None when no process is left in the cgroup.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            # Looked at before its end is: a last kill must not be missed.
+            populated = flat(_again(self._events)).get("populated", 0)
+            killed = flat(_again(self._memory)).get("oom_kill", self._killed)
+            if killed > self._killed:
+                count, self._killed = killed - self._killed, killed
+                return count
+            if not populated:
+                return None
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return 0
+            _wait((self._memory, self._events), left)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._memory)
+        os.close(self._events)
+
+    def __enter__(self) -> OomWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _again(fd: int) -> str:
+    """The text of an open control file as it is now, empty where the cgroup is gone."""
+    try:
+        return os.pread(fd, 4096, 0).decode("ascii")
+    except OSError as err:
+        if err.errno == errno.ENODEV:
+            return ""
+        raise kernel_error("read cgroup", "events", err.errno or 0) from err
+
+
+def _wait(fds: tuple[int, ...], seconds: float | None) -> None:
+    """Wait until one of the files differs from what was last read (cgroup-v2.rst: POLLPRI)."""
+    import select
+
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLPRI)
+    poll.poll(None if seconds is None else seconds * 1000)
+
+
+def flat(text: str | None) -> dict[str, int]:
+    """Read a flat keyed file (cgroup-v2.rst, "Format"): a key and a whole number on each line."""
+    rows = (line.split() for line in (text or "").splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
 
 
 def remove(parent: int, name: str) -> None:

@@ -16,10 +16,10 @@ that there a rule cannot take an access back from a wildcard.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidInput
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from pycontain._native._kernel import ffi, lib
 from pycontain.errors import KernelError, kernel_error
 from pycontain.kernel.release import release
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -32,6 +32,7 @@ ATTR_NODIRATIME = 0x80
 ATTR_NOSYMFOLLOW = 0x200000
 
 MS_REC = 0x4000
+MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
@@ -177,3 +178,18 @@ def set_attributes(fd: int, on: int, off: int = 0) -> None:
     """
     if lib.mount_setattr(fd, 0, on, off, 0) < 0:
         raise kernel_error("change mount", f"attributes {on:#x}", ffi.errno)
+
+
+def map_owners(fd: int, namespace: int, *, recursive: bool) -> None:
+    """Show the owners of a detached mount's files as a user namespace maps them.
+
+    Args:
+        fd: the mount.
+        namespace: descriptor of the user namespace.
+        recursive: of the mounts below it too.
+
+    Raises:
+        KernelError: the file system does not offer it, or the caller may not.
+    """
+    if lib.mount_idmap(fd, AT_RECURSIVE if recursive else 0, namespace) < 0:
+        raise kernel_error("map owners", "", ffi.errno)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import signal as signals
-from typing import TYPE_CHECKING
 
 from pycontain._native._kernel import ffi, lib
 from pycontain.errors import kernel_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -64,20 +64,21 @@ def send_signal(pidfd: int, number: int) -> bool:
     Raises:
         KernelError: the caller may not.
     """
-    try:
-        signals.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
+    if lib.pidfd_send_signal(pidfd, number) == 0:
+        return True
+    if ffi.errno == errno.ESRCH:
         return False
-    except OSError as err:
-        raise kernel_error("signal", str(number), err.errno or 0) from err
-    return True
+    raise kernel_error("signal", str(number), ffi.errno)
 
 
-def spawn(program: int, argv: Sequence[str], fds: Sequence[int], cgroup: int) -> tuple[int, int]:
-    """Start the program open at descriptor `program`, detached from the caller.
+def spawn(
+    program: int, argv: Sequence[str], fds: Sequence[int], cgroup: int, *, child: bool = False
+) -> tuple[int, int]:
+    """Start the program open at descriptor `program`.
 
-    It gets `fds` as 3, 4, … and nothing else of the caller, starts in the cgroup folder `cgroup`
-    (-1: the caller's), and is not the caller's child.
+    It gets `fds` as 3, 4, … and nothing else of the caller, and starts in the cgroup folder
+    `cgroup` (-1: the caller's). Where it is not to be the caller's `child`, it is nobody's that the
+    caller could meet in wait(2).
 
     Returns:
         Its pid, and a pidfd.
@@ -89,7 +90,7 @@ def spawn(program: int, argv: Sequence[str], fds: Sequence[int], cgroup: int) ->
     pidfd = ffi.new("int *")
     pid: int = lib.spawn(
         program, ffi.new("char *[]", [*words, ffi.NULL]), ffi.new("int[]", fds), len(fds), cgroup,
-        pidfd,
+        child, pidfd,
     )  # fmt: skip
     if pid < 0:
         raise kernel_error("start", argv[0], ffi.errno)
@@ -104,3 +105,39 @@ def enter(fd: int, types: int) -> None:
     """
     if lib.enter(fd, types) < 0:
         raise kernel_error("enter namespaces", "", ffi.errno)
+
+
+def user_namespace(uids: str, gids: str) -> int:
+    """Return a descriptor of a new user namespace with these maps (user_namespaces(7)).
+
+    Nobody lives in it: it serves to say how owners are mapped (mount_setattr(2), MOUNT_ATTR_IDMAP).
+
+    Raises:
+        KernelError: the kernel refuses the namespace or a map.
+    """
+    pidfd = ffi.new("int *")
+    pid: int = lib.idle_in_user_namespace(pidfd)
+    if pid < 0:
+        raise kernel_error("make user namespace", "", ffi.errno)
+    try:
+        for name, text in (("uid_map", uids), ("gid_map", gids)):
+            with open(f"/proc/{pid}/{name}", "wb", buffering=0) as file:
+                file.write(text.encode())
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as err:
+        raise kernel_error("make user namespace", "write the id maps", err.errno or 0) from err
+    finally:
+        lib.pidfd_send_signal(pidfd[0], 9)
+        os.close(pidfd[0])
+        # It has no exit signal: only __WALL finds it, which the extension knows.
+        lib.reap(pid)
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of its descendants' orphans; only for a face (prctl(2)).
+
+    Raises:
+        KernelError: the kernel refuses.
+    """
+    if lib.set_subreaper() < 0:
+        raise kernel_error("become subreaper", "", ffi.errno)

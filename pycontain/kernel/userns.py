@@ -7,16 +7,12 @@ the process has one thread; from there on the same code runs as for root. docs/a
 from __future__ import annotations
 
 import os
-import socket
-import struct
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+import sys
 
 from pycontain.errors import KernelError, NotPermitted, NotSupported, PycontainError, kernel_error
 from pycontain.kernel import process
-from pycontain.store import files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,19 +21,30 @@ _CLONE_NEWNS = 0x20000
 _EVERYTHING = 2**32 - 1
 
 
-class Holder(msgspec.Struct, frozen=True):
-    """``userns.json``: which process holds the namespaces."""
+class Range:
+    """A user's range of subordinate ids (subuid(5)).
 
-    boot: str
-    pid: int
-    start: int
+    Attributes:
+        first: the lowest id.
+        size: how many there are.
+    """
 
+    __slots__ = ("first", "size")
 
-class Range(NamedTuple):
-    """A user's range of subordinate ids (subuid(5))."""
+    def __init__(self, first: int, size: int) -> None:
+        self.first = first
+        self.size = size
 
-    first: int
-    size: int
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Range):
+            return NotImplemented
+        return (self.first, self.size) == (other.first, other.size)
+
+    def __hash__(self) -> int:
+        return hash((self.first, self.size))
+
+    def __repr__(self) -> str:
+        return f"Range({self.first}, {self.size})"
 
 
 def inside() -> bool:
@@ -60,6 +67,8 @@ def enter(state: str, open_program: Callable[[str], int]) -> None:
         NotSupported: the machine has no unprivileged user namespaces, or no newuidmap.
         NotPermitted: they are forbidden, or the user has no subordinate ids.
     """
+    from pycontain.store import files
+
     with files.Lock(f"{state}/userns.lock"):
         pidfd = _find(state)
         if pidfd is None:
@@ -75,17 +84,29 @@ def enter(state: str, open_program: Callable[[str], int]) -> None:
         os.close(pidfd)
 
 
+# ``userns.json`` says which process holds the namespaces: boot id, pid, and start time.
+
+
 def _find(state: str) -> int | None:
+    from pycontain.store import files
+
     try:
-        holder = files.load(f"{state}/userns.json", Holder)
+        record: dict[str, object] = files.load(f"{state}/userns.json", dict)
     except PycontainError:
         return None  # none yet, or unreadable: a new one takes its place
-    if holder.boot != process.boot_id():
+    pid, start = record.get("pid"), record.get("start")
+    if not isinstance(pid, int) or not isinstance(start, int):
         return None
-    return process.open_process(holder.pid, holder.start)
+    if record.get("boot") != process.boot_id():
+        return None
+    return process.open_process(pid, start)
 
 
 def _make(state: str, open_program: Callable[[str], int]) -> int:
+    import socket
+
+    from pycontain.store import files
+
     uid, gid = os.getuid(), os.getgid()
     uids = subordinate("/etc/subuid", uid)
     gids = subordinate("/etc/subgid", uid)
@@ -98,7 +119,7 @@ def _make(state: str, open_program: Callable[[str], int]) -> int:
         theirs.close()
     try:
         data = ours.recv(4)
-        number = struct.unpack("=i", data)[0] if len(data) == 4 else 0
+        number = int.from_bytes(data, sys.byteorder, signed=True) if len(data) == 4 else 0
         if number or len(data) != 4:
             hint = (
                 "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
@@ -109,7 +130,7 @@ def _make(state: str, open_program: Callable[[str], int]) -> int:
         start = process.start_time(pid)
         if start is None:
             raise KernelError("make user namespace", "its holder died", 10)
-        record = Holder(process.boot_id(), pid, start)
+        record = {"boot": process.boot_id(), "pid": pid, "start": start}
         files.write_atomic(f"{state}/userns.json", files.dump(record), durable=False)
         ours.send(b"g")
     except BaseException:

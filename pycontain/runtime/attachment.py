@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from pycontain.errors import PycontainError, kernel_error
+from pycontain.runtime.handover import StartFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,16 +39,6 @@ class Frame:
         self.kind = kind
         self.data = data
         self.code = code
-
-
-class StartFailure(Exception):
-    """The monitor's report that a step failed: its index in the plan (None: outside it), errno."""
-
-    def __init__(self, step: int | None, errno: int, subject: str) -> None:
-        super().__init__(step, errno, subject)
-        self.step = step
-        self.errno = errno
-        self.subject = subject
 
 
 def exit_code(status: int) -> int:

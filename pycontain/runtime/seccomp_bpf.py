@@ -1,7 +1,8 @@
 """A seccomp profile as a BPF program, through libseccomp. Imported on a cache miss only.
 
-Owns the words of the OCI profile (actions, operators, architectures) and what a profile means where
-the specification is silent; there it does what runc does, because profiles are written for it:
+Owns the words of the OCI profile (actions, operators, architectures, flags) and what a profile
+means where the specification is silent; there it does what runc does, because profiles are written
+for it:
 
 - a system call that libseccomp does not know is left out;
 - two conditions on the same argument are alternatives, conditions on different ones must all hold;
@@ -14,11 +15,13 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidInput, NotSupported, kernel_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pycontain.model import oci
 
 try:
@@ -44,11 +47,18 @@ _ACTIONS = {
     "SCMP_ACT_ERRNO": 0x00050000,
     "SCMP_ACT_TRACE": 0x7FF00000,
     "SCMP_ACT_LOG": _lib.SCMP_ACT_LOG,
+    "SCMP_ACT_NOTIFY": _lib.SCMP_ACT_NOTIFY,
     "SCMP_ACT_ALLOW": _lib.SCMP_ACT_ALLOW,
 }
-_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
-_MAX_ERRNO = 4095  # the kernel cuts larger ones to this
+# The most that an action's number can be: the kernel cuts larger errnos (seccomp(2)), and to a
+# tracer go the 16 bits of SECCOMP_RET_DATA.
+_NUMBER_LIMITS = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
 _NOTIFY = "SCMP_ACT_NOTIFY"
+
+# The one call between the filter and the moment when somebody can answer: native/message.c sends
+# the listener with it. What follows is notified like any call of the container.
+_HANDOVER = "sendmsg"
+_PASSING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
 
 # With these as the default nothing unnamed is refused, so new calls are left to them: a tracer is
 # taken to know what it does.
@@ -68,7 +78,28 @@ _UINT64 = 0xFFFFFFFFFFFFFFFF
 
 _BINARY_TREE = 2
 
+# config-linux.md, "Seccomp".
 _ARCH_PREFIX = "SCMP_ARCH_"
+_ARCHITECTURES = [
+    _ARCH_PREFIX + word
+    for word in (
+        "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64"
+        " PPC64LE S390 S390X PARISC PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB"
+    ).split()
+]
+
+# linux/seccomp.h.
+_TSYNC = 1 << 0
+_NEW_LISTENER = 1 << 3
+_TSYNC_ESRCH = 1 << 4
+_WAIT_KILLABLE = 1 << 5
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": _TSYNC,
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": _WAIT_KILLABLE,
+}
+
 _X86_64: int = _lib.seccomp_arch_resolve_name(b"x86_64")
 # x32 is no architecture to the kernel: its calls are x86-64's with this bit, asm/unistd.h.
 _X32: int = _lib.seccomp_arch_resolve_name(b"x32")
@@ -91,32 +122,73 @@ _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 _RET_ENOSYS = 0x00050000 | errno.ENOSYS
 
 
-def compile_profile(profile: oci.Seccomp) -> bytes:
-    """Return the struct sock_filter array of `profile` for this machine.
+def compile_profile(profile: oci.Seccomp) -> tuple[bytes, int]:
+    """Return the struct sock_filter array of `profile` for this machine, and its flags.
 
     Raises:
-        InvalidInput: an action, operator, argument or architecture is unknown, or libseccomp
-            refuses a rule.
+        InvalidInput: an action, operator, argument, architecture or flag is unknown, libseccomp
+            refuses a rule, or the profile stands in the way of its own listener.
     """
+    flags = _flags(profile.get("flags") or [])
     default_name = profile.get("defaultAction", "")
     default = _action(default_name, profile.get("defaultErrnoRet"), "default action")
+    if default_name == _NOTIFY:
+        raise InvalidInput(
+            f"seccomp profile: default action: {_NOTIFY} would stop the start itself, before"
+            " anybody has the listener"
+        )
     context = _lib.seccomp_init(default)
     if context == _ffi.NULL:
         raise kernel_error("make seccomp filter", "", errno.ENOMEM)
     try:
         architectures = _add_architectures(context, profile.get("architectures") or [])
+        notifies = False
         for rule in profile.get("syscalls") or []:
-            _add_rule(context, rule, default)
+            added = _add_rule(context, rule, default)
+            notifies |= added and rule.get("action") == _NOTIFY
         # A binary tree instead of a chain: some 10 comparisons for a call instead of hundreds.
         optimise = _lib.SCMP_FLTATR_CTL_OPTIMIZE
         _check(_lib.seccomp_attr_set(context, optimise, _BINARY_TREE), "binary tree")
         body = _export(context)
     finally:
         _lib.seccomp_release(context)
+    if notifies:
+        _check_handover(profile)
     program = body if default_name in _PERMISSIVE else _newer(profile, architectures) + body
     if len(program) > _MAX_INSTRUCTIONS * _SOCK_FILTER.size:
         raise InvalidInput("seccomp profile: more than 4096 BPF instructions")
-    return program
+    return program, _with_listener(flags, notifies)
+
+
+def known_actions() -> list[str]:
+    """See ``seccomp.known_actions``."""
+    return sorted(_ACTIONS)
+
+
+def known_operators() -> list[str]:
+    """See ``seccomp.known_operators``."""
+    return sorted(_OPERATORS)
+
+
+def known_architectures() -> list[str]:
+    """See ``seccomp.known_architectures``."""
+    return sorted(name for name in _ARCHITECTURES if _resolve(name))
+
+
+def known_flags() -> list[str]:
+    """See ``seccomp.known_flags``."""
+    return sorted(_FLAGS)
+
+
+def supported_flags() -> list[str]:
+    """See ``seccomp.supported_flags``."""
+    return sorted(name for name, bit in _FLAGS.items() if _takes(bit))
+
+
+def library_version() -> str:
+    """See ``seccomp.library_version``."""
+    version = _lib.seccomp_version()
+    return f"{version.major}.{version.minor}.{version.micro}"
 
 
 def library_path() -> str:
@@ -139,31 +211,89 @@ def library_path() -> str:
     return extension
 
 
+def _flags(names: list[str]) -> int:
+    result = 0
+    for name in names:
+        if name not in _FLAGS:
+            raise InvalidInput(f'seccomp profile: unknown flag "{name}"')
+        result |= _FLAGS[name]
+    return result
+
+
+def _with_listener(flags: int, notifies: bool) -> int:
+    if not notifies:
+        if flags & _WAIT_KILLABLE:
+            raise InvalidInput(
+                "seccomp profile: flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: no call has"
+                f" {_NOTIFY}, so there is no listener to receive"
+            )
+        return flags
+    if flags & _TSYNC:
+        # TSYNC tells by its number which thread did not follow, where a listener's descriptor is
+        # due: the kernel takes both only where an errno may say it (seccomp(2), TSYNC_ESRCH).
+        flags |= _TSYNC_ESRCH
+    return flags | _NEW_LISTENER
+
+
+def _takes(bit: int) -> bool:
+    """Tell whether the kernel takes a flag: it looks at flags first, then at the program."""
+    flags = bit | _NEW_LISTENER if bit == _WAIT_KILLABLE else bit
+    number: int = _lib.try_flags(flags)
+    return number == errno.EFAULT
+
+
+def _check_handover(profile: oci.Seccomp) -> None:
+    """Refuse a profile under which its own listener could not be handed over.
+
+    Rules with conditions are left to the kernel's answer.
+    """
+    rules = [r for r in profile.get("syscalls") or [] if _HANDOVER in (r.get("names") or [])]
+    actions = {rule.get("action", "") for rule in rules}
+    if _NOTIFY in actions:
+        raise InvalidInput(
+            f"seccomp profile: {_HANDOVER}: {_NOTIFY} would stop the start itself, which hands"
+            " over the listener with this call"
+        )
+    passes = profile.get("defaultAction") in _PASSING and all(rule.get("args") for rule in rules)
+    if not passes and actions.isdisjoint(_PASSING):
+        raise InvalidInput(
+            f"seccomp profile: {_HANDOVER}: must be allowed where a call has {_NOTIFY}: the"
+            " listener is handed over with it, under the filter"
+        )
+
+
 def _action(name: str, number: int | None, where: str) -> int:
-    if name == _NOTIFY:
-        raise InvalidInput(f"seccomp profile: {where}: {_NOTIFY} is not supported")
     if name not in _ACTIONS:
         raise InvalidInput(f'seccomp profile: {where}: unknown action "{name}"')
     value: int = _ACTIONS[name]
-    if name in _WITH_ERRNO:
-        return value | _errno(errno.EPERM if number is None else number, where)
+    limit = _NUMBER_LIMITS.get(name)
+    if limit is not None:
+        return value | _number(errno.EPERM if number is None else number, limit, where)
     if number is not None:
         raise InvalidInput(f"seccomp profile: {where}: {name} takes no errno")
     return value
 
 
-def _errno(number: int, where: str) -> int:
-    if not 0 <= number <= _MAX_ERRNO:
-        raise InvalidInput(f"seccomp profile: {where}: errno {number} is out of range")
+def _number(number: int, limit: int, where: str) -> int:
+    if not 0 <= number <= limit:
+        raise InvalidInput(f"seccomp profile: {where}: errno {number} is not 0 to {limit}")
     return number
 
 
+def _resolve(name: str) -> int:
+    """Return libseccomp's number of an architecture, 0 where it knows none."""
+    found: int = _lib.seccomp_arch_resolve_name(name.removeprefix(_ARCH_PREFIX).lower().encode())
+    return found
+
+
 def _token(name: str) -> int:
-    known: int = 0
-    if name.startswith(_ARCH_PREFIX):
-        known = _lib.seccomp_arch_resolve_name(name[len(_ARCH_PREFIX) :].lower().encode())
-    if not known:
+    if name not in _ARCHITECTURES:
         raise InvalidInput(f'seccomp profile: unknown architecture "{name}"')
+    known = _resolve(name)
+    if not known:
+        raise InvalidInput(
+            f"seccomp profile: architecture {name}: libseccomp {library_version()} does not know it"
+        )
     return known
 
 
@@ -176,12 +306,19 @@ def _add_architectures(context: Any, names: list[str]) -> list[int]:
     for name in names:
         token = _token(name)
         if token not in tokens:
-            _check(_lib.seccomp_arch_add(context, token), f"architecture {name}")
+            result = _lib.seccomp_arch_add(context, token)
+            if result == -errno.EDOM:
+                raise InvalidInput(
+                    f"seccomp profile: architecture {name}: has another byte order than this"
+                    " machine"
+                )
+            _check(result, f"architecture {name}")
             tokens.append(token)
     return tokens
 
 
-def _add_rule(context: Any, rule: oci.SeccompRule, default: int) -> None:
+def _add_rule(context: Any, rule: oci.SeccompRule, default: int) -> bool:
+    """Add a rule; tell whether anything of it is left."""
     names = rule.get("names") or []
     if not names:
         raise InvalidInput("seccomp profile: rule without a system call")
@@ -189,16 +326,24 @@ def _add_rule(context: Any, rule: oci.SeccompRule, default: int) -> None:
     action = _action(rule.get("action", ""), rule.get("errnoRet"), where)
     alternatives = [_comparisons(args) for args in _alternatives(rule.get("args") or [], where)]
     if action == default:
-        return  # libseccomp refuses what changes nothing (EACCES)
+        return False  # libseccomp refuses what changes nothing (EACCES)
+    added = False
     for name in names:
-        call = _lib.seccomp_syscall_resolve_name(name.encode())
+        call = _lib.seccomp_syscall_resolve_name(_word(name))
         if call == _lib.__NR_SCMP_ERROR:
             continue
+        added = True
         for comparisons in alternatives:
             _check(
                 _lib.seccomp_rule_add_array(context, action, call, len(comparisons), comparisons),
                 name,
             )
+    return added
+
+
+def _word(name: str) -> bytes:
+    """Return `name` for C; one with a NUL, which there would end it, is no call's: empty."""
+    return b"" if "\0" in name else name.encode("utf-8", "surrogatepass")
 
 
 def _alternatives(args: list[oci.SeccompArg], where: str) -> list[list[oci.SeccompArg]]:
@@ -268,7 +413,7 @@ def _newer(profile: oci.Seccomp, architectures: list[int]) -> bytes:
 
 def _newest(token: int, names: set[str], border: int) -> int:
     """Return the highest number below `border` of the calls `names`, -1 for none."""
-    calls = (_lib.seccomp_syscall_resolve_name_arch(token, name.encode()) for name in names)
+    calls = (_lib.seccomp_syscall_resolve_name_arch(token, _word(name)) for name in names)
     # Negative numbers are libseccomp's for calls that this architecture does not have.
     return max((call for call in calls if 0 <= call < border), default=-1)
 

@@ -2,20 +2,22 @@
 
 Two forms are read: the OCI's own (runtime-spec, config-linux.md, "Seccomp") and docker's, which
 adds ``archMap`` (an architecture and its relatives), ``name`` beside ``names``, and for each rule
-``includes`` and ``excludes`` (architectures, capabilities, oldest kernel). Imported only when a
-file is named.
+``includes`` and ``excludes`` (architectures, capabilities, oldest kernel). Nobody takes a listener
+for a profile that comes this way, so SCMP_ACT_NOTIFY is refused. Imported only when a file is
+named.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
 
 from pycontain.errors import InvalidInput
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from pycontain.model import oci
 
@@ -96,7 +98,7 @@ def parse(text: bytes, where: str, capabilities: Iterable[str]) -> oci.Seccomp:
     except (ValueError, RecursionError) as err:
         raise InvalidInput(f"{where}: not json: {str(err).lower()}") from err
     document = _Place(where, "", value).object()
-    profile: oci.Seccomp = {"defaultAction": document.get("defaultAction").text()}
+    profile: oci.Seccomp = {"defaultAction": _action(document.get("defaultAction"))}
     if document.get("defaultErrnoRet").value is not None:
         profile["defaultErrnoRet"] = document.get("defaultErrnoRet").number()
     profile["architectures"] = _architectures(document)
@@ -128,13 +130,19 @@ def _rules(document: _Place, capabilities: set[str]) -> list[oci.SeccompRule]:
 
 
 def _rule(call: _Place) -> oci.SeccompRule:
-    rule: oci.SeccompRule = {"names": _names(call), "action": call.get("action").text()}
+    rule: oci.SeccompRule = {"names": _names(call), "action": _action(call.get("action"))}
     if call.get("errnoRet").value is not None:
         rule["errnoRet"] = call.get("errnoRet").number()
     args = [_argument(item.object()) for item in call.get("args").items()]
     if args:
         rule["args"] = args
     return rule
+
+
+def _action(place: _Place) -> str:
+    if place.text() == "SCMP_ACT_NOTIFY":
+        raise place.error("SCMP_ACT_NOTIFY is not supported: nobody would answer")
+    return place.text()
 
 
 def _names(call: _Place) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias, Union
@@ -28,21 +28,25 @@ OPERATIONS = (
     ("cleanup", "ll"),
     ("cgroup", "f"),
     ("trace", "f"),
+    ("streams", "fff"),
     ("hold", "f"),
     ("devices", "fb"),
-    ("join_pid", "f"),
+    ("join_first", "fn"),
+    ("initial_affinity", "b"),
     ("time", "s"),
     ("clone", "n"),
     ("id_maps", "ss"),
     ("oom_score", "s"),
     ("ready", ""),
+    ("sync", "s"),
+    ("identity", "nn"),
     ("join", "fn"),
     ("unshare", "n"),
-    ("session", ""),
+    ("session", "n"),
     ("propagation", "n"),
     ("root", "fn"),
-    ("mount", "sssnl"),
-    ("bind", "fsnnnn"),
+    ("mount", "sssnln"),
+    ("bind", "fsnnnnn"),
     ("readonly", "l"),
     ("mask", "l"),
     ("directory", "sn"),
@@ -53,9 +57,15 @@ OPERATIONS = (
     ("domainname", "s"),
     ("loopback", ""),
     ("console", "nnn"),
-    ("pivot", ""),
+    ("hook", "sllnss"),
+    ("pivot", "n"),
     ("enter", ""),
     ("sysctl", "ss"),
+    ("personality", "n"),
+    ("scheduler", "b"),
+    ("io_priority", "n"),
+    ("affinity", "b"),
+    ("apparmor", "s"),
     ("rlimit", "nnn"),
     ("no_new_privs", ""),
     ("seccomp", "bn"),
@@ -63,12 +73,15 @@ OPERATIONS = (
     ("parent_death", "n"),
     ("umask", "n"),
     ("cwd", "s"),
+    ("lookup", "l"),
+    ("wait", "ff"),
+    ("inherit", "fn"),
     ("exec", "lll"),
 )
 """Name and argument kinds, indexed by operation number: n number, s string, l list, b bytes,
 f descriptor."""
 
-_COPIES = ("tree", "branch")
+_COPIES = ("tree", "branch", "copy_up")
 _NUMBERS = {name: (number, kinds) for number, (name, kinds) in enumerate(OPERATIONS)}
 _HEADER = struct.Struct("=8sIIII")
 _STEP = struct.Struct("=IHH")
@@ -82,25 +95,31 @@ class Handle:
 
     Attributes:
         kind: ``given`` (the caller has it: root, cgroup, owner …), ``tree`` (a detached copy of the
-            mount at a host path), ``branch`` (the same without the mounts below it), ``file``
-            (a namespace file) or ``process`` (a pidfd).
-        name: which one, or the host path.
+            mount at a host path), ``branch`` (the same without the mounts below it), ``copy_up``
+            (a tmpfs with what is at a path below the root) or ``file`` (a namespace file).
+        name: which one, or the path.
+        options: of a tree or branch: its uid map, gid map, and a word where they hold for the
+            mounts below it too; of a copy_up: the options of the tmpfs.
     """
 
-    __slots__ = ("kind", "name")
+    __slots__ = ("kind", "name", "options")
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str, options: tuple[str, ...] = ()) -> None:
         self.kind = kind
         self.name = name
+        self.options = options
+
+    def _key(self) -> tuple[str, str, tuple[str, ...]]:
+        return self.kind, self.name, self.options
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Handle) and (self.kind, self.name) == (other.kind, other.name)
+        return isinstance(other, Handle) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.name))
+        return hash(self._key())
 
     def __repr__(self) -> str:
-        return f"Handle({self.kind!r}, {self.name!r})"
+        return f"Handle({', '.join(map(repr, filter(None, self._key())))})"
 
 
 class Step:

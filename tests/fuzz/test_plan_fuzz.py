@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pycontain.runtime import lifecycle, plan
+from pycontain.runtime import handover, plan
 from pycontain.runtime.steps import OPERATIONS, Handle, Step, encode, handles
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ ARGUMENTS: dict[str, Argument] = {
 def steps_of_a_container() -> list[Step]:
     settings = [
         Step("run", "r" * 16, "b" * 36),
-        Step("owner", lifecycle.OWNER, 1, 0),
+        Step("owner", handover.OWNER, 1, 0),
         Step("stdio", 1, 1, 0),
         Step("log", "k8s-file", 1 << 20, 3),
         Step("cleanup", ("python", "-c", "pass"), ("PATH=/bin",)),

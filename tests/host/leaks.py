@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.errors import KernelError
 from pycontain.kernel import cgroup
-from pycontain.runtime.lifecycle import NATIVE
+from pycontain.runtime.handover import NATIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import pytest
 from harness import wait_until
 
 from pycontain.errors import CommandNotFound, NotExecutable
-from pycontain.runtime.lifecycle import NATIVE
+from pycontain.runtime.handover import NATIVE
 
 if TYPE_CHECKING:
     from harness import Store

@@ -13,7 +13,7 @@ import pytest
 from harness import collect, wait_until
 
 from pycontain.errors import CommandNotFound
-from pycontain.runtime import lifecycle
+from pycontain.runtime import handover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sanitized(programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(lifecycle, "NATIVE", str(programs))
+    monkeypatch.setattr(handover, "NATIVE", str(programs))
     yield
     assert not reports(programs)
 

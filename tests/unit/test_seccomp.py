@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pycontain.errors import InvalidInput, NotSupported
 from pycontain.kernel import capability
-from pycontain.runtime import seccomp
+from pycontain.runtime import seccomp, seccomp_default
 
 try:
     from pycontain.runtime import seccomp_bpf
@@ -31,6 +32,7 @@ ALLOW = 0x7FFF0000
 KILL_THREAD = 0
 KILL_PROCESS = 0x80000000
 TRAP = 0x00030000
+NOTIFY = 0x7FC00000
 LOG = 0x7FFC0000
 EPERM = 0x00050000 | errno.EPERM
 ENOSYS = 0x00050000 | errno.ENOSYS
@@ -156,9 +158,9 @@ def test_a_capability_brings_its_calls(cap: str, names: str) -> None:
 
 
 def test_no_other_capability_changes_the_profile() -> None:
-    others = set(capability.NAMES) - set(seccomp._CAPABILITY_CALLS)
+    others = set(capability.NAMES) - set(seccomp_default._CAPABILITY_CALLS)
     assert seccomp.default_profile(others) == seccomp.default_profile([])
-    for cap in seccomp._CAPABILITY_CALLS:
+    for cap in seccomp_default._CAPABILITY_CALLS:
         assert seccomp.default_profile([cap]) != seccomp.default_profile([])
 
 
@@ -291,6 +293,7 @@ def rule(action: str, *names: str, **more: Any) -> dict[str, Any]:
         ("SCMP_ACT_ERRNO", {"errnoRet": 38}, ENOSYS),
         ("SCMP_ACT_TRACE", {}, 0x7FF00001),
         ("SCMP_ACT_TRACE", {"errnoRet": 7}, 0x7FF00007),
+        ("SCMP_ACT_TRACE", {"errnoRet": 0xFFFF}, 0x7FF0FFFF),
     ],
 )
 def test_actions(action: str, more: dict[str, int], expected: int) -> None:
@@ -415,23 +418,30 @@ BAD_ARG = {"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}
     [
         ({}, 'default action: unknown action ""'),
         ({"defaultAction": "SCMP_ACT_MAYBE"}, 'unknown action "SCMP_ACT_MAYBE"'),
-        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "SCMP_ACT_NOTIFY is not supported"),
+        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "default action: SCMP_ACT_NOTIFY would stop"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}, "takes no errno"),
-        ({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}, "errno 4096"),
+        (
+            {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096},
+            "4096 is not 0 to 4095",
+        ),
+        ({"defaultAction": "SCMP_ACT_TRACE", "defaultErrnoRet": 65536}, "65536 is not 0 to 65535"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"]}, "SCMP_ARCH_VAX"),
         ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["X86"]}, '"X86"'),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390X"]}, "S390X"),
-        ({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["FAST"]}, "flag FAST: unknown"),
+        (
+            {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_x86"]},
+            '"SCMP_ARCH_x86"',
+        ),
+        (
+            {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390X"]},
+            "architecture SCMP_ARCH_S390X: has another byte order",
+        ),
+        ({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["FAST"]}, 'unknown flag "FAST"'),
         (
             {
                 "defaultAction": "SCMP_ACT_ALLOW",
                 "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
             },
-            "SCMP_ACT_NOTIFY is not supported",
-        ),
-        (
-            {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_NOTIFY", "bpf")]},
-            "bpf: SCMP_ACT_NOTIFY is not supported",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: no call has SCMP_ACT_NOTIFY",
         ),
         ({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("DENY", "bpf")]}, 'action "DENY"'),
         (
@@ -487,3 +497,154 @@ def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotSupported, match="load libseccomp") as caught:
         seccomp.compile_filter({"defaultAction": "SCMP_ACT_ALLOW"}, None)
     assert "seccomp=unconfined" in (caught.value.hint or "")
+
+
+def notifying(*names: str, default: str = "SCMP_ACT_ALLOW", **more: Any) -> dict[str, Any]:
+    return {
+        "defaultAction": default,
+        "listenerPath": "/run/agent.sock",
+        "syscalls": [rule("SCMP_ACT_NOTIFY", *names)],
+        **more,
+    }
+
+
+def test_notify_makes_a_listener() -> None:
+    found = compiled(**notifying("mkdir", "no_such_call"))
+    assert found.flags == seccomp.NEW_LISTENER
+    assert run(found.program, call("mkdir")) == NOTIFY
+    assert run(found.program, call("sendmsg")) == ALLOW
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        # With a listener, TSYNC goes only with TSYNC_ESRCH (1 << 4), seccomp(2).
+        (["TSYNC"], 1 | 1 << 3 | 1 << 4),
+        (["WAIT_KILLABLE_RECV"], 1 << 3 | 1 << 5),
+        (["LOG", "SPEC_ALLOW"], 1 << 1 | 1 << 2 | 1 << 3),
+    ],
+)
+def test_flags_beside_a_listener(flags: list[str], expected: int) -> None:
+    names = [f"SECCOMP_FILTER_FLAG_{flag}" for flag in flags]
+    assert compiled(**notifying("mkdir", flags=names)).flags == expected
+
+
+def test_tsync_alone_is_tsync_alone() -> None:
+    assert compiled(defaultAction="SCMP_ACT_LOG", flags=["SECCOMP_FILTER_FLAG_TSYNC"]).flags == 1
+
+
+def test_notify_for_calls_that_nobody_knows_makes_no_listener() -> None:
+    profile = notifying("no_such_call", "getpid\0x", "\ud800")
+    del profile["listenerPath"]
+    found = compiled(**profile)
+    assert found.flags == 0
+    assert run(found.program, call("getpid")) == ALLOW
+
+
+def test_a_listener_path_without_notify_is_nothing() -> None:
+    assert compiled(defaultAction="SCMP_ACT_ALLOW", listenerPath="/run/agent.sock").flags == 0
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_notify_without_anybody_to_answer(path: str | None, tmp_path: Path) -> None:
+    profile = {**notifying("mkdir"), "listenerPath": path}
+    if path is None:
+        del profile["listenerPath"]
+    for _ in range(2):  # compiled, and from the cache
+        with pytest.raises(InvalidInput, match="without listenerPath"):
+            seccomp.compile_filter(cast("oci.Seccomp", profile), str(tmp_path))
+
+
+EQUAL = {"index": 0, "value": 9, "op": "SCMP_CMP_EQ"}
+
+
+@pytest.mark.parametrize(
+    ("default", "rules", "words"),
+    [
+        ("SCMP_ACT_ALLOW", [rule("SCMP_ACT_NOTIFY", "sendmsg")], "sendmsg: SCMP_ACT_NOTIFY would"),
+        (
+            "SCMP_ACT_ALLOW",
+            [rule("SCMP_ACT_NOTIFY", "bpf", "sendmsg", args=[EQUAL])],
+            "sendmsg: SCMP_ACT_NOTIFY would",
+        ),
+        ("SCMP_ACT_ALLOW", [rule("SCMP_ACT_ERRNO", "sendmsg")], "sendmsg: must be allowed"),
+        ("SCMP_ACT_ERRNO", [], "sendmsg: must be allowed"),
+        ("SCMP_ACT_ERRNO", [rule("SCMP_ACT_ALLOW", "sendto")], "sendmsg: must be allowed"),
+        ("SCMP_ACT_ERRNO", [rule("SCMP_ACT_TRACE", "sendmsg")], "sendmsg: must be allowed"),
+        ("SCMP_ACT_KILL", [], "sendmsg: must be allowed"),
+        ("SCMP_ACT_TRACE", [], "sendmsg: must be allowed"),
+        ("SCMP_ACT_ALLOW", [rule("SCMP_ACT_ERRNO", "sendmsg", args=[EQUAL])], ""),
+        ("SCMP_ACT_ERRNO", [rule("SCMP_ACT_ALLOW", "sendmsg")], ""),
+        ("SCMP_ACT_KILL", [rule("SCMP_ACT_LOG", "sendmsg")], ""),
+        ("SCMP_ACT_LOG", [], ""),
+    ],
+)
+def test_the_listener_can_be_handed_over(default: str, rules: Any, words: str) -> None:
+    profile = notifying("mkdir", default=default)
+    profile["syscalls"] += rules
+    if not words:
+        assert compiled(**profile).flags == seccomp.NEW_LISTENER
+        return
+    with pytest.raises(InvalidInput) as caught:
+        compiled(**profile)
+    assert words in str(caught.value)
+
+
+def test_sendmsg_may_be_anything_without_a_listener() -> None:
+    found = compiled(defaultAction="SCMP_ACT_ERRNO", syscalls=[rule("SCMP_ACT_KILL", "sendmsg")])
+    assert run(found.program, call("sendmsg")) == KILL_THREAD
+
+
+def test_known_words_are_those_that_compile() -> None:
+    for action in seccomp.known_actions():
+        profile = notifying("bpf")
+        profile["syscalls"].append(rule(action, "mkdir"))
+        assert compiled(**profile).flags == seccomp.NEW_LISTENER
+    for op in seccomp.known_operators():
+        args = [{"index": 0, "value": 1, "valueTwo": 1, "op": op}]
+        compiled(
+            defaultAction="SCMP_ACT_ALLOW", syscalls=[rule("SCMP_ACT_LOG", "fcntl", args=args)]
+        )
+    for flag in seccomp.known_flags():
+        compiled(**notifying("mkdir", flags=[flag]))
+    big_endian = 0
+    for name in seccomp.known_architectures():
+        try:
+            compiled(defaultAction="SCMP_ACT_ALLOW", architectures=[name])
+        except InvalidInput as err:
+            assert "another byte order" in str(err)
+            big_endian += 1
+    assert 0 < big_endian < len(seccomp.known_architectures())
+
+
+# config-linux.md, "Seccomp": what libseccomp 2.5.0 knows.
+SPECIFIED = """
+    X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE
+    S390 S390X PARISC PARISC64 RISCV64
+"""
+
+
+def test_the_words_of_the_specification_are_known() -> None:
+    architectures = {f"SCMP_ARCH_{word}" for word in SPECIFIED.split()}
+    assert architectures <= set(seccomp.known_architectures())
+    actions = "KILL KILL_PROCESS KILL_THREAD TRAP ERRNO TRACE ALLOW LOG NOTIFY"
+    assert seccomp.known_actions() == sorted(f"SCMP_ACT_{word}" for word in actions.split())
+    operators = "NE LT LE EQ GE GT MASKED_EQ"
+    assert seccomp.known_operators() == sorted(f"SCMP_CMP_{word}" for word in operators.split())
+    flags = "TSYNC LOG SPEC_ALLOW WAIT_KILLABLE_RECV"
+    assert seccomp.known_flags() == sorted(f"SECCOMP_FILTER_FLAG_{word}" for word in flags.split())
+
+
+def test_an_architecture_that_only_a_newer_libseccomp_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seccomp_bpf, "_resolve", lambda _name: 0)
+    with pytest.raises(InvalidInput, match=r"RISCV64: libseccomp \d+\.\d+\.\d+ does not know it"):
+        compiled(defaultAction="SCMP_ACT_ALLOW", architectures=["SCMP_ARCH_RISCV64"])
+
+
+def test_supported_flags_are_asked_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = seccomp.known_flags()
+    assert set(seccomp.supported_flags()) <= set(known)
+    monkeypatch.setitem(seccomp_bpf._FLAGS, "a flag of the future", 1 << 31)
+    assert "a flag of the future" not in seccomp.supported_flags()

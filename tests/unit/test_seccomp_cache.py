@@ -1,9 +1,11 @@
 """The cache of compiled seccomp filters. Compilation is replaced by a counter here."""
 
+import json
 import os
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from pycontain.errors import InvalidInput, StoreError
 from pycontain.model import oci
 from pycontain.runtime import seccomp
+from pycontain.store import files
 
 PROFILE: oci.Seccomp = {"defaultAction": "SCMP_ACT_ALLOW"}
 OTHER: oci.Seccomp = {"defaultAction": "SCMP_ACT_LOG"}
@@ -25,9 +28,9 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     fake: Any = types.ModuleType("pycontain.runtime.seccomp_bpf")
     fake.count = 0
 
-    def compile_profile(profile: oci.Seccomp) -> bytes:
+    def compile_profile(profile: oci.Seccomp) -> tuple[bytes, int]:
         fake.count += 1
-        return f"{profile['defaultAction']} {fake.count}".encode()
+        return f"{profile['defaultAction']} {fake.count}".encode(), len(profile.get("flags") or [])
 
     fake.compile_profile = compile_profile
     fake.library_path = lambda: str(library)
@@ -132,7 +135,7 @@ def test_every_flipped_byte_is_made_anew(compiler: Any, folder: str) -> None:
 
 
 def test_a_refused_profile_is_never_kept(compiler: Any, folder: str) -> None:
-    def refuse(_profile: oci.Seccomp) -> bytes:
+    def refuse(_profile: oci.Seccomp) -> tuple[bytes, int]:
         raise InvalidInput("no")
 
     compiler.compile_profile = refuse
@@ -148,9 +151,99 @@ def test_a_cache_that_cannot_be_written_is_told(compiler: Any, tmp_path: Path) -
         get(str(tmp_path / "file"))
 
 
-def test_flags_are_not_cached_away(compiler: Any, folder: str) -> None:
-    profile: oci.Seccomp = {**PROFILE, "flags": ["SECCOMP_FILTER_FLAG_LOG"]}
+def test_flags_are_kept_with_the_program(compiler: Any, folder: str) -> None:
+    profile: oci.Seccomp = {**PROFILE, "flags": ["a", "b"]}
     assert [seccomp.compile_filter(profile, folder).flags for _ in range(2)] == [2, 2]
+    assert seccomp.compile_filter(PROFILE, folder).flags == 0
+    assert compiler.count == 2
+
+
+def test_who_listens_is_no_part_of_the_filter(compiler: Any, folder: str) -> None:
+    profiles: list[oci.Seccomp] = [
+        {**PROFILE, "listenerPath": path, "listenerMetadata": path} for path in ("/a", "/b")
+    ]
+    assert get(folder, profiles[0]) == get(folder, profiles[1]) == get(folder)
+    assert compiler.count == 1
+
+
+def test_equal_profiles_are_one_however_their_parts_are_shared(compiler: Any, folder: str) -> None:
+    name = "".join(["ge", "tpid"])
+    shared: oci.SeccompRule = {"names": [name, name], "action": "SCMP_ACT_LOG"}
+    once: oci.Seccomp = {**PROFILE, "syscalls": [shared, shared]}
+    again: oci.Seccomp = json.loads(json.dumps(once))
+    again["syscalls"][0]["names"][0] = sys.intern("get" + name[3:])
+    assert get(folder, once) == get(folder, again)
+    assert compiler.count == 1
+
+
+@pytest.mark.parametrize("part", ["machine", "release"])
+def test_the_host_is_part_of_the_key(
+    part: str, compiler: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(folder)
+    host = {"machine": os.uname().machine, "release": os.uname().release, part: "other"}
+    monkeypatch.setattr(os, "uname", lambda: types.SimpleNamespace(**host))
+    assert get(folder) == b"SCMP_ACT_ALLOW 2"
+
+
+def test_another_pycontain_compiles_again(
+    compiler: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(folder)
+    monkeypatch.setattr(seccomp, "__version__", "99")
+    assert get(folder) == b"SCMP_ACT_ALLOW 2"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_an_entry_that_others_can_write_is_not_trusted(
+    mode: int, compiler: Any, folder: str
+) -> None:
+    get(folder)
+    os.chmod(entry(folder), mode)
+    assert get(folder) == b"SCMP_ACT_ALLOW 2"
+    assert os.stat(entry(folder)).st_mode & 0o777 == 0o600
+    assert get(folder) == b"SCMP_ACT_ALLOW 2"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_an_entry_of_somebody_else_is_not_trusted(compiler: Any, folder: str) -> None:
+    get(folder)
+    os.chown(entry(folder), 12345, -1)
+    assert get(folder) == b"SCMP_ACT_ALLOW 2"
+    assert os.stat(entry(folder)).st_uid == 0
+
+
+def test_a_link_or_a_pipe_in_its_place_is_replaced(compiler: Any, folder: str) -> None:
+    get(folder)
+    path = entry(folder)
+    os.rename(path, f"{folder}/../elsewhere")
+    os.symlink("../elsewhere", path)
+    assert get(folder) == b"SCMP_ACT_ALLOW 2"
+    os.unlink(path)
+    os.mkfifo(path, 0o600)
+    assert get(folder) == b"SCMP_ACT_ALLOW 3"
+    assert get(folder) == b"SCMP_ACT_ALLOW 3"
+
+
+def test_many_at_once(compiler: Any, folder: str) -> None:
+    """Whoever comes when finds a whole entry or none; what is left is one entry."""
+
+    def work(_number: int) -> set[bytes]:
+        return {get(folder).rpartition(b" ")[0] for _ in range(30)}
+
+    def spoil(_number: int) -> set[bytes]:
+        for _ in range(30):
+            for name in os.listdir(folder) if os.path.isdir(folder) else []:
+                if not name.startswith("."):
+                    files.remove(f"{folder}/{name}")
+        return set()
+
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [pool.submit(work if at % 3 else spoil, at) for at in range(6)]
+        found = set().union(*(job.result(timeout=60) for job in jobs))
+    assert found == {b"SCMP_ACT_ALLOW"}
+    get(folder)
+    assert len(os.listdir(folder)) == 1
 
 
 def test_a_hit_imports_neither_libseccomp_nor_json(compiler: Any, folder: str) -> None:
@@ -160,7 +253,7 @@ def test_a_hit_imports_neither_libseccomp_nor_json(compiler: Any, folder: str) -
         from pycontain.runtime import seccomp
         assert seccomp.compile_filter({PROFILE!r}, {folder!r}).program == b"SCMP_ACT_ALLOW 1"
         for name in ("json", "hashlib", "pycontain._native._seccomp", "_cffi_backend", "msgspec",
-                     "struct"):
+                     "struct", "typing", "pycontain.store"):
             assert name not in sys.modules, name
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -145,6 +145,14 @@ def test_conditions(condition: dict[str, Any], capabilities: list[str], expected
         ({}, "p: defaultAction: missing"),
         ({"defaultAction": 1}, "p: defaultAction: not a string"),
         (
+            {"defaultAction": "SCMP_ACT_NOTIFY"},
+            "p: defaultAction: SCMP_ACT_NOTIFY is not supported: nobody would answer",
+        ),
+        (
+            {"defaultAction": "A", "syscalls": [rule(action="SCMP_ACT_NOTIFY")]},
+            "p: syscalls[0].action: SCMP_ACT_NOTIFY is not supported: nobody would answer",
+        ),
+        (
             {"defaultAction": "A", "architectures": ["B"], "archMap": ARCH_MAP},
             "p: architectures and archMap exclude each other",
         ),

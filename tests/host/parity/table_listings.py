@@ -188,7 +188,7 @@ _IMAGES = scene(
             "-f dangling=false -q",
             "-f before=busybox",
             "-f since=tooled",
-            "-q --format {{.Repository}}",
+            "busybox -q --format {{.Repository}}",
         )
     ),
     Row(

@@ -1,0 +1,210 @@
+"""``exec``: another process in a running container."""
+
+from __future__ import annotations
+
+import os
+
+from pycontain.errors import InvalidInput, InvalidState
+from pycontain.kernel import process as processes
+from pycontain.oci import create, document, foreground, sockets, state
+from pycontain.oci.flags import LIST, NUMBER, SWITCH, VALUE, Flag, UsageError
+from pycontain.runtime import cgroups, check, plan, runner
+from pycontain.runtime.steps import Handle, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontain.model import oci
+    from pycontain.oci.flags import Values
+    from pycontain.oci.main import Command
+    from pycontain.oci.state import Container
+
+FLAGS = (
+    Flag("console-socket", VALUE, "unix socket that gets the other end of the terminal"),
+    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd of the process"),
+    Flag("cwd", VALUE, "working directory"),
+    Flag("env e", LIST, "NAME=VALUE for the environment"),
+    Flag("tty t", SWITCH, "give it a terminal"),
+    Flag("user u", VALUE, "UID[:GID]"),
+    Flag("additional-gids g", LIST, "additional group id"),
+    Flag("process p", VALUE, "file with the process as JSON"),
+    Flag("detach d", SWITCH, "do not wait for the end"),
+    Flag("pid-file", VALUE, "file for the process's pid"),
+    Flag("process-label", VALUE, "SELinux label"),
+    Flag("apparmor", VALUE, "AppArmor profile"),
+    Flag("no-new-privs", SWITCH, "set no_new_privs"),
+    Flag("cap c", LIST, "capability to add"),
+    Flag("preserve-fds", NUMBER, "pass this many descriptors on, from 3 upwards"),
+    Flag("cgroup", LIST, "cgroup below the container's to run in"),
+    Flag("ignore-paused", SWITCH, "start it in a paused container too"),
+)
+_PROCESS = Handle("given", "container process")
+
+
+def execute(command: Command) -> int:
+    """``exec``: start it, and unless it is detached, stay for its end."""
+    values = command.values
+    inherit = create.inherit_count(values.number("preserve-fds"))
+    words = command.words(1)
+    with state.find(command.root, words[0]) as container:
+        status = container.status()
+        if status == "paused" and not values.on("ignore-paused"):
+            raise InvalidState(
+                f"container {container.id} is paused", "resume it first, or use --ignore-paused"
+            )
+        if status not in ("created", "running", "paused"):
+            raise InvalidState(f"container {container.id} has no process to join: it is {status}")
+        spec = container.config()
+        process = _process(values, words[1:], spec)
+        detached = values.on("detach")
+        socket = values.text("console-socket")
+        create.check_terminal(process, socket, detached=detached)
+        if not detached:
+            processes.become_subreaper()
+        terminal = foreground.Terminal()
+        start = _Start(command, container, spec, process, inherit, terminal)
+        pid = start.run()
+    return 0 if detached else foreground.wait(pid, terminal)
+
+
+def _process(values: Values, words: list[str], spec: oci.Spec) -> oci.Process:
+    """The process that the flags describe: a document's, or the container's own with another
+    command.
+    """
+    if path := values.text("process"):
+        process = check.check_process(document.load(path), spec=spec, name=path)
+    elif words:
+        base: oci.Process = spec.get("process") or {"cwd": "/"}
+        process = {**base, "args": words}
+        process["terminal"] = False
+    else:
+        raise UsageError("exec: a command, or --process, is needed")
+    _change(process, values)
+    # Checked once more: flags are somebody's words too.
+    process = check.check_process(process, spec=spec, name="exec")
+    create.grant(process, spec.get("linux", {}))
+    return process
+
+
+def _change(process: oci.Process, values: Values) -> None:
+    if values.on("tty"):
+        process["terminal"] = True
+    if cwd := values.text("cwd"):
+        process["cwd"] = cwd
+    if names := values.many("env"):
+        process["env"] = [*process.get("env", []), *names]
+    if user := values.text("user"):
+        process["user"] = {**process.get("user", {}), **_user(user)}
+    if groups := values.many("additional-gids"):
+        process.setdefault("user", {})["additionalGids"] = [_id(group) for group in groups]
+    if names := values.many("cap"):
+        _add_capabilities(process, names)
+    if values.on("no-new-privs"):
+        process["noNewPrivileges"] = True
+    if label := values.text("apparmor"):
+        process["apparmorProfile"] = label
+    if label := values.text("process-label"):
+        process["selinuxLabel"] = label
+
+
+def _user(text: str) -> oci.User:
+    uid, sign, gid = text.partition(":")
+    user: oci.User = {"uid": _id(uid)}
+    if sign:
+        user["gid"] = _id(gid)
+    return user
+
+
+def _id(text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"exec: {text!r}: not a user or group id, which is a number here")
+    return int(text)
+
+
+def _add_capabilities(process: oci.Process, names: list[str]) -> None:
+    sets = process.get("capabilities", {})
+    for kind in ("bounding", "effective", "permitted"):
+        old: list[str] = sets.get(kind, [])  # type: ignore[assignment]
+        sets[kind] = [*old, *(name for name in names if name not in old)]
+    process["capabilities"] = sets
+
+
+class _Start:
+    """One exec: what it opens."""
+
+    def __init__(
+        self,
+        command: Command,
+        container: Container,
+        spec: oci.Spec,
+        process: oci.Process,
+        inherit: int,
+        terminal: foreground.Terminal,
+    ) -> None:
+        self.values = command.values
+        self.root = command.root
+        self.container = container
+        self.spec = spec
+        self.process = process
+        self.inherit = inherit
+        self.terminal = terminal
+        self.own: list[int] = []
+
+    def run(self) -> int:
+        """Start it; return its pid."""
+        try:
+            return self._run()
+        finally:
+            for fd in self.own:
+                os.close(fd)
+
+    def _run(self) -> int:
+        given = create.streams(self.own)
+        for number in range(3, 3 + self.inherit):
+            given[plan.inherited(number)] = number
+        given[_PROCESS] = self._keep(self.container.pidfd())
+        folder = self._cgroup()
+        if folder >= 0:
+            given[plan.CGROUP] = folder
+        linux = self.spec.get("linux", {})
+        settings = plan.Settings(
+            rootless=create.has_user_namespace(linux),
+            cgroup=folder >= 0,
+            seccomp=create.seccomp_filter(linux, self.root),
+            size=create.console_size(self.process),
+        )
+        flags = sum(plan.CLONE_FLAGS[entry["type"]] for entry in linux.get("namespaces", []))
+        detached = plan.Detached(inherit=self.inherit, wait=False)
+        steps = plan.execution(self.process, Step("join", _PROCESS, flags), settings, detached)
+        listener = runner.Listener({}, console=self._console, notify=self._notify)
+        pid, _ = runner.start(steps, given, listener)
+        if path := self.values.text("pidfd-socket"):
+            sockets.send_pidfd(path, pid)
+        if path := self.values.text("pid-file"):
+            create.write_pid_file(path, pid)
+        return pid
+
+    def _keep(self, fd: int) -> int:
+        self.own.append(fd)
+        return fd
+
+    def _cgroup(self) -> int:
+        path = self.container.state.cgroup
+        below = [name.removeprefix(":") for name in self.values.many("cgroup")]
+        if not path:
+            if below:
+                raise InvalidInput("--cgroup: the container has no cgroup of its own")
+            return -1
+        if len(below) > 1:
+            raise InvalidInput("--cgroup: cgroup v2 has one hierarchy: give one")
+        if below and ".." in below[0].split("/"):
+            raise InvalidInput(f"--cgroup {below[0]}: must not lead out of the container's cgroup")
+        return self._keep(cgroups.open_folder("/".join([path, *(n.strip("/") for n in below)])))
+
+    def _console(self, fd: int) -> None:
+        if path := self.values.text("console-socket"):
+            sockets.send_console(path, fd)
+        else:
+            self.terminal.take(fd)
+
+    def _notify(self, fd: int, pid: int) -> None:
+        create.hand_listener_over(self.container, self.spec, fd, pid)

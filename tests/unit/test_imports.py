@@ -1,0 +1,69 @@
+"""What a start of a container does not import: each of these costs milliseconds.
+
+``python -I -S`` starts as ``native/pycontain`` starts it; what is asked is ``sys.modules`` after
+the import, so it does not matter by which way a module comes in.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+DEAR = {
+    "asyncio", "click", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools",
+    "json", "logging", "msgspec", "pathlib", "psutil", "re", "signal", "socket", "subprocess",
+    "tempfile", "typing",
+}  # fmt: skip
+
+# Importing the module brings nothing of DEAR, but what is named here.
+MODULES: dict[str, set[str]] = {
+    "pycontain": set(),
+    "pycontain.errors": set(),
+    "pycontain.trace": set(),
+    "pycontain.kernel.capability": set(),
+    "pycontain.kernel.cgroup": set(),
+    "pycontain.kernel.devices": set(),
+    "pycontain.kernel.mount": set(),
+    "pycontain.kernel.process": set(),
+    "pycontain.kernel.release": set(),
+    "pycontain.kernel.userns": set(),
+    "pycontain.runtime.cgroups": set(),
+    "pycontain.runtime.check": set(),
+    "pycontain.runtime.mounts": set(),
+    "pycontain.runtime.plan": set(),
+    "pycontain.runtime.privileges": set(),
+    "pycontain.runtime.resources": set(),
+    "pycontain.runtime.seccomp": set(),
+    "pycontain.runtime.seccomp_bpf": set(),
+    "pycontain.runtime.seccomp_default": set(),
+    "pycontain.runtime.steps": set(),
+}
+
+
+def imported(module: str) -> set[str]:
+    """Return the modules that are there once a fresh interpreter has imported `module`."""
+    # Where cffi's own part lives; last, so that it hides nothing.
+    path = [ROOT, *(part for part in sys.path if part)]
+    script = f"import sys; sys.path[:] += {path!r}; import {module}; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_import_brings_nothing_dear(module: str) -> None:
+    found = imported(module)
+    assert module in found
+    assert found & DEAR == MODULES[module]
+
+
+def test_nothing_dear_is_there_from_the_beginning() -> None:
+    assert not imported("pycontain") & DEAR
+
+
+def test_what_is_dear_is_seen() -> None:
+    assert imported("typing") & DEAR >= {"typing", "re", "enum", "collections"}
