@@ -193,7 +193,8 @@ static int failed(struct executor *e, uint32_t step, int error)
     return -1;
 }
 
-/* Steps of the host from `index` on; returns the first that is not, or NO_STEP after a failure. */
+/* Steps of the host from `index` on, up to the clone; returns the first that is not done, or NO_STEP
+ * after a failure. */
 static uint32_t host_steps(struct executor *e, uint32_t index)
 {
     for (; index < e->plan->count; index++) {
@@ -209,6 +210,9 @@ static uint32_t host_steps(struct executor *e, uint32_t index)
         }
         if (side == SIDE_HOST)
             trace_end(e, index, start);
+        /* From here on the clone says whose turn it is. */
+        if (e->plan->steps[index].op == OP_CLONE)
+            return index + 1;
     }
     return index;
 }

@@ -7,16 +7,20 @@ so that nothing of the host changes.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 UNIFIED = "mount -t cgroup2 none /sys/fs/cgroup; exec "
@@ -158,3 +162,212 @@ def crun_bundle(folder: Path, rootfs: Path, args: list[str]) -> Path:
     config["linux"]["resources"].pop("devices", None)
     path.write_text(json.dumps(config))
     return bundle
+
+
+# Process 1 of a machine of its own: it reaps, and ends when its input does. So everything in the
+# machine dies with whoever made it, however that one ends.
+_INIT = """\
+import os, signal
+def reap(*_):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+signal.signal(signal.SIGCHLD, reap)
+reap()
+print("ready", flush=True)
+while os.read(0, 100):
+    pass
+"""
+# /etc and /var can be written and nothing of it is kept; engines keep their sockets and lock files
+# in /run and /dev/shm. Processes live in a cgroup below the root: one that has members cannot give
+# its controllers to those below it, cgroups(7).
+_MACHINE = """\
+set -e
+umount -R -l /sys
+mount -t sysfs none /sys
+mount -t cgroup2 none /sys/fs/cgroup
+mkdir /sys/fs/cgroup/host
+echo 0 >/sys/fs/cgroup/host/cgroup.procs
+mount -t tmpfs -o mode=755 none /run
+mount -t tmpfs -o mode=1777 none /dev/shm
+mkdir /run/lock
+for folder in etc var; do
+    mkdir -p /run/overlay/$folder/upper /run/overlay/$folder/work
+    mount -t overlay -o lowerdir=/$folder,upperdir=/run/overlay/$folder/upper,workdir=/run/overlay/$folder/work \
+        none /$folder
+done
+ip link set lo up
+exec "$0" -I -c "$1"
+"""  # noqa: E501
+_INTO_CGROUP = 'echo 0 >/sys/fs/cgroup/host/cgroup.procs; exec "$@"'
+# What the runtimes themselves keep for a container: a folder of its name in one of these.
+_STATES = (
+    "/run/runc",
+    "/run/crun",
+    "/run/pycontain-runtime",
+    "/run/containerd/runc/*",
+    "/run/docker/runtime-*/*",
+)
+
+
+class Machine:
+    """Namespaces of its own for mounts, processes, links and cgroups, in a unified cgroup v2.
+
+    Attributes:
+        root: where another process finds the machine's files.
+    """
+
+    def __init__(self, init: int) -> None:
+        self._init = init
+        self.root = f"/proc/{init}/root"
+
+    def argv(self, *words: str) -> list[str]:
+        """Return a command that runs these words there."""
+        enter = ["nsenter", "-t", str(self._init), "-m", "-n", "-p", "-C"]
+        return [*enter, "sh", "-c", _INTO_CGROUP, "sh", *words]
+
+    def __call__(
+        self,
+        *words: str,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        timeout: float = _PATIENCE,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command there to its end; output is captured, `timeout` is in seconds."""
+        return subprocess.run(
+            self.argv(*words),
+            input=stdin,
+            capture_output=True,
+            check=False,
+            env={**_ENVIRONMENT, **(environment or {})},
+            timeout=timeout,
+        )
+
+    def start(self, log: Path, *words: str) -> Daemon:
+        """Start a daemon there; what it says is appended to `log`."""
+        with log.open("ab") as output:
+            entering = subprocess.Popen(
+                self.argv(*words),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=_ENVIRONMENT,
+                start_new_session=True,
+            )
+        return Daemon(entering, log)
+
+    def look(self, *without: str) -> dict[str, Counter[str]]:
+        """What there is: processes, cgroups, mounts, links, and what runtimes keep.
+
+        Processes whose program is in `without` are not counted.
+        """
+        return {
+            "process": Counter(
+                process for process in self._processes() if process.partition(" ")[2] not in without
+            ),
+            "cgroup": Counter(
+                folder.removeprefix(self.root)
+                for folder, _, _ in os.walk(f"{self.root}/sys/fs/cgroup")
+            ),
+            "mount": Counter(self._mounts()),
+            "link": Counter(os.listdir(f"{self.root}/sys/class/net")),
+            "state": Counter(
+                path.removeprefix(self.root)
+                for place in _STATES
+                for path in glob.glob(f"{self.root}{place}/*")
+                if not os.path.basename(path).startswith("@")  # a cache; no container's name
+            ),
+        }
+
+    def _processes(self) -> Iterator[str]:
+        for name in os.listdir(f"{self.root}/proc"):
+            if not name.isdecimal():
+                continue
+            try:
+                with open(f"{self.root}/proc/{name}/stat") as file:
+                    yield f"{name} {file.read().partition('(')[2].rpartition(')')[0]}"
+            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                continue
+
+    def _mounts(self) -> Iterator[str]:
+        with open(f"/proc/{self._init}/mountinfo") as file:
+            for line in file:
+                yield f"{line.rpartition(' - ')[2].split()[0]} on {line.split()[4]}"
+
+
+class Daemon:
+    """A program that runs in a machine."""
+
+    def __init__(self, entering: subprocess.Popen[bytes], log: Path) -> None:
+        self._entering = entering
+        self._log = log
+
+    def wait_for(self, ready: Callable[[], bool]) -> None:
+        """Poll until `ready`. Raises RuntimeError with the end of its log where it ends before."""
+        end = time.monotonic() + _PATIENCE
+        while not ready():
+            if self._entering.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"it does not start:\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Signal it, and wait for its end. Raises RuntimeError where it does not end."""
+        for pid in _children(self._entering.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        try:
+            self._entering.wait(30)
+        except subprocess.TimeoutExpired:
+            for pid in _children(self._entering.pid):
+                os.kill(pid, signal.SIGKILL)
+            self._entering.wait(10)
+            raise RuntimeError(f"it does not stop:\n{self._log.read_text()[-3000:]}") from None
+
+
+def _children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def _cgroup2() -> str:
+    """Where cgroup v2 is mounted."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            if line.rpartition(" - ")[2].startswith("cgroup2 "):
+                return line.split()[4]
+    raise RuntimeError("cgroup v2 is not mounted")
+
+
+@contextlib.contextmanager
+def machine(name: str) -> Iterator[Machine]:
+    """A machine of its own; at the end everything in it is gone. Raises RuntimeError."""
+    group = tempfile.mkdtemp(prefix=f"{name}-", dir=_cgroup2())
+    try:
+        with subprocess.Popen(
+            [
+                *("sh", "-c", 'echo 0 >"$0/cgroup.procs"; exec "$@"', group),
+                *("unshare", "--mount", "--net", "--pid", "--cgroup", "--fork", "--mount-proc"),
+                *("sh", "-c", _MACHINE, sys.executable, _INIT),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+        ) as entering:
+            assert entering.stdin is not None
+            assert entering.stdout is not None
+            assert entering.stderr is not None
+            if entering.stdout.readline() != b"ready\n":
+                raise RuntimeError(f"no machine of its own: {entering.stderr.read().decode()}")
+            # the root's other member; it could not name itself from within
+            with open(f"{group}/host/cgroup.procs", "w") as file:
+                file.write(str(entering.pid))
+            (init,) = _children(entering.pid)
+            try:
+                yield Machine(init)
+            finally:
+                entering.stdin.close()
+    finally:
+        _prune(group)

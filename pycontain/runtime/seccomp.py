@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 
-from pycontain import __version__
 from pycontain.errors import InvalidInput, StoreError
 
 TYPE_CHECKING = False
@@ -160,9 +159,10 @@ def _compile(profile: oci.Seccomp) -> Filter:
     return Filter(*seccomp_bpf.compile_profile(profile))
 
 
-# The cache. An entry is the key in full, the libseccomp that compiled it, and the program, behind a
-# header with a checksum, their lengths and the filter's flags. Comparing the whole key leaves
-# nothing to collisions of the name, and saves the 5 ms that importing hashlib or json costs.
+# The cache. An entry is the key in full, the files that compiled it (libseccomp and our part), and
+# the program, behind a header with a checksum, their lengths and the filter's flags. Comparing the
+# whole key leaves nothing to collisions of the name, and saves the 5 ms that importing hashlib or
+# json costs.
 
 _MAGIC = b"pcsf\x00\x00\x00\x02"
 _WORD = 4
@@ -182,7 +182,7 @@ def _through_cache(profile: oci.Seccomp, folder: str) -> Filter:
 
 
 def _key(profile: oci.Seccomp) -> bytes:
-    """Return what the filter depends on, libseccomp apart.
+    """Return what the filter depends on, apart from what compiles it.
 
     The kernel's release stands for the actions and calls that it knows. Two orders of the same
     keys are two entries, which costs a compilation and nothing else.
@@ -198,7 +198,7 @@ def _key(profile: oci.Seccomp) -> bytes:
         profile.get("syscalls"),
     )
     # Later versions write how an object is shared, which differs between equal ones.
-    return marshal.dumps((__version__, host.machine, host.release, asked), 2)
+    return marshal.dumps((host.machine, host.release, asked), 2)
 
 
 def _name(key: bytes) -> str:
@@ -256,8 +256,8 @@ def _unpack(data: bytes) -> tuple[bytes, bytes, Filter] | None:
     body = data[_BODY:]
     if len(body) != sum(lengths) or zlib.crc32(data[_WORDS:]) != checksum:
         return None
-    key, library, _ = lengths
-    return body[:key], body[key : key + library], Filter(body[key + library :], flags)
+    key, makers, _ = lengths
+    return body[:key], body[key : key + makers], Filter(body[key + makers :], flags)
 
 
 def _keep(folder: str, path: str, key: bytes, found: Filter) -> None:
@@ -266,7 +266,11 @@ def _keep(folder: str, path: str, key: bytes, found: Filter) -> None:
     from pycontain.runtime import seccomp_bpf
     from pycontain.store import files
 
-    parts = (key, _identity(seccomp_bpf.library_path()), found.program)
+    try:
+        makers = [_identity(path) for path in (seccomp_bpf.library_path(), seccomp_bpf.__file__)]
+    except FileNotFoundError:
+        return  # replaced while we have it loaded: an entry could not say what made it
+    parts = (key, b"\n".join(makers), found.program)
     words = (*map(len, parts), found.flags)
     rest = b"".join([*(word.to_bytes(_WORD, "little") for word in words), *parts])
     files.make_folders(folder)
@@ -275,16 +279,15 @@ def _keep(folder: str, path: str, key: bytes, found: Filter) -> None:
 
 
 def _identity(path: str) -> bytes:
-    """Return what tells this libseccomp from another, without loading it: a newer knows more."""
+    """Return what tells this version of a file from another, without reading it."""
     info = os.stat(path)
-    return f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mtime_ns} {path}".encode(
-        "utf-8", "surrogateescape"
-    )
+    return os.fsencode(f"{info.st_dev} {info.st_ino} {info.st_size} {info.st_mtime_ns} {path}")
 
 
-def _is_current(library: bytes) -> bool:
-    path = library.split(b" ", 4)[-1].decode("utf-8", "surrogateescape")
+def _is_current(makers: bytes) -> bool:
+    """Tell whether what made an entry is what would make it now: a newer libseccomp knows more."""
     try:
-        return _identity(path) == library
+        return all(_identity(os.fsdecode(line.split(b" ", 4)[-1])) == line
+                   for line in makers.split(b"\n"))  # fmt: skip
     except OSError:
         return False  # moved or removed: compile with what is there now

@@ -28,7 +28,7 @@ FLOORS = (
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # The public name of the package, its version included, is at the top beside the faces.
-ALLOWED = {("cli", "pycontain")}
+ALLOWED = {("cli", "pycontain"), ("oci", "pycontain")}
 
 
 def part_of(module: str) -> str:
