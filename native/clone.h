@@ -35,6 +35,7 @@ int step_apparmor(struct clone *c, const struct step *step);
 int step_lookup(const struct step *step);
 int step_wait(struct clone *c, uint32_t index);
 int step_inherit(const struct step *step);
+int step_close(struct clone *c, const struct step *step);
 int step_exec(struct clone *c, const struct step *step);
 int step_hook(struct clone *c, const struct step *step);
 

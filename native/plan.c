@@ -32,7 +32,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_UNSHARE] = {"unshare", SIDE_CONTAINER, "n"},
     [OP_SESSION] = {"session", SIDE_CONTAINER, "n"},
     [OP_PROPAGATION] = {"propagation", SIDE_CONTAINER, "n"},
-    [OP_ROOT] = {"root", SIDE_CONTAINER, "fn"},
+    [OP_ROOT] = {"root", SIDE_CONTAINER, "fsn"},
     [OP_MOUNT] = {"mount", SIDE_CONTAINER, "sssnln"},
     [OP_BIND] = {"bind", SIDE_CONTAINER, "fsnnnnn"},
     [OP_READONLY] = {"readonly", SIDE_CONTAINER, "l"},
@@ -41,6 +41,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_SYMLINK] = {"symlink", SIDE_CONTAINER, "ss"},
     [OP_NODE] = {"node", SIDE_CONTAINER, "snnnn"},
     [OP_ATTRIBUTES] = {"attributes", SIDE_CONTAINER, "snn"},
+    [OP_RECONFIGURE] = {"reconfigure", SIDE_CONTAINER, "sl"},
     [OP_HOSTNAME] = {"hostname", SIDE_CONTAINER, "s"},
     [OP_DOMAINNAME] = {"domainname", SIDE_CONTAINER, "s"},
     [OP_LOOPBACK] = {"loopback", SIDE_CONTAINER, ""},
@@ -64,6 +65,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_LOOKUP] = {"lookup", SIDE_CONTAINER, "l"},
     [OP_WAIT] = {"wait", SIDE_CONTAINER, "ff"},
     [OP_INHERIT] = {"inherit", SIDE_CONTAINER, "fn"},
+    [OP_CLOSE] = {"close", SIDE_CONTAINER, "n"},
     [OP_EXEC] = {"exec", SIDE_CONTAINER, "lll"},
 };
 

@@ -54,7 +54,7 @@ enum op {
     OP_UNSHARE,   /* CLONE_NEW… flags: namespaces that show where the clone is by then */
     OP_SESSION,   /* setsid; 1: a session keyring of its own */
     OP_PROPAGATION, /* MS_… flags for the old root */
-    OP_ROOT,      /* detached mount, propagation */
+    OP_ROOT,      /* detached mount, where it is attached for now, propagation */
     OP_MOUNT,     /* type, source, target, MOUNT_ATTR_…, options, propagation */
     OP_BIND,      /* detached mount, target, set, clear, set and clear for the mounts below it
                        too, propagation (with MS_REC: theirs too) */
@@ -64,6 +64,7 @@ enum op {
     OP_SYMLINK,   /* target, path */
     OP_NODE,      /* path, mode with type, device number, uid, gid */
     OP_ATTRIBUTES,/* path, set, clear */
+    OP_RECONFIGURE, /* path, options of its file system */
     OP_HOSTNAME,  /* name */
     OP_DOMAINNAME,/* name */
     OP_LOOPBACK,
@@ -88,6 +89,7 @@ enum op {
     OP_LOOKUP,    /* candidate paths: one of them can be executed */
     OP_WAIT,      /* fifo to read a byte from, file for a failure after that */
     OP_INHERIT,   /* descriptor, number that the program finds it at */
+    OP_CLOSE,     /* number from which on no descriptor is kept: the end of what is ours */
     OP_EXEC,      /* argv, env, candidate paths */
     OP_COUNT,
 };

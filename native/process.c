@@ -336,31 +336,25 @@ int step_inherit(const struct step *step)
     return dup2(arg_fd(step, 0), (int)arg_number(step, 1));
 }
 
-/* The descriptors that stay open: standard streams and what `inherit` put behind them. */
-static unsigned first_closed(const struct plan *plan)
+/* The last of what is ours: after it a seccomp filter need not know more than the exec. */
+int step_close(struct clone *c, const struct step *step)
 {
-    unsigned first = 3;
+    struct message message = {.kind = MESSAGE_EXEC};
+    sigset_t none;
 
-    for (uint32_t i = 0; i < plan->count; i++)
-        if (plan->steps[i].op == OP_INHERIT && arg_number(&plan->steps[i], 1) >= first)
-            first = (unsigned)arg_number(&plan->steps[i], 1) + 1;
-    return first;
+    if (c->late < 0 && message_send(c->executor->peer, &message, -1) < 0)
+        return -1;
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        return -1;
+    return sys_close_range((unsigned)arg_number(step, 0), ~0u, CLOSE_RANGE_CLOEXEC);
 }
 
 int step_exec(struct clone *c, const struct step *step)
 {
     const struct executor *e = c->executor;
-    struct message message = {.kind = MESSAGE_EXEC};
     int error = ENOENT;
-    sigset_t none;
 
-    if (c->late < 0 && message_send(e->peer, &message, -1) < 0)
-        return -1;
-
-    sigemptyset(&none);
-    if (sys_close_range(first_closed(e->plan), ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
-        sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-        return -1;
     for (const char *path = NULL; (path = list_next(step, 2, path));) {
         execve(path, e->argv, e->envp);
         if (errno == EACCES)

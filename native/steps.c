@@ -29,10 +29,10 @@ void subject(struct clone *c, const char *text)
     snprintf(c->report.failure.subject, sizeof(c->report.failure.subject), "%s", text);
 }
 
-int in_root(struct clone *c, const char *path, uint64_t flags)
+static int in_root_by(struct clone *c, const char *path, uint64_t flags, uint64_t rules)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC,
-                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | rules};
     int fd, tries = 0;
 
     /* EAGAIN: something was renamed meanwhile and the kernel cannot rule out an escape. */
@@ -40,6 +40,11 @@ int in_root(struct clone *c, const char *path, uint64_t flags)
         fd = sys_openat2(c->root, path, &how);
     while (fd < 0 && errno == EAGAIN && tries++ < 64);
     return fd;
+}
+
+int in_root(struct clone *c, const char *path, uint64_t flags)
+{
+    return in_root_by(c, path, flags, 0);
 }
 
 #define LINK_TO_NOTHING (-2)
@@ -168,6 +173,27 @@ static int propagate(int mount, uint64_t flags)
     return change(mount, 0, 0, flags & ~(uint64_t)MS_REC, (flags & MS_REC) != 0);
 }
 
+/* Give a file system the options in a step's list. */
+static int configure(int fs, const struct step *step, int options)
+{
+    for (const char *at = NULL; (at = list_next(step, options, at));) {
+        char key[64];
+        const char *value = strchr(at, '=');
+        size_t length = value ? (size_t)(value - at) : strlen(at);
+
+        if (length >= sizeof(key)) {
+            errno = EINVAL;
+            return -1;
+        }
+        memcpy(key, at, length);
+        key[length] = 0;
+        if (sys_fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
+                         value ? value + 1 : NULL, 0) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* A new file system, not attached anywhere. */
 static int new_mount(const char *type, const char *source, uint64_t attributes,
                      const struct step *step, int options, const char *mode)
@@ -180,21 +206,8 @@ static int new_mount(const char *type, const char *source, uint64_t attributes,
         goto bad;
     if (mode && sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode, 0) < 0)
         goto bad;
-    for (const char *at = NULL; step && (at = list_next(step, options, at));) {
-        char key[64];
-        const char *value = strchr(at, '=');
-        size_t length = value ? (size_t)(value - at) : strlen(at);
-
-        if (length >= sizeof(key)) {
-            errno = EINVAL;
-            goto bad;
-        }
-        memcpy(key, at, length);
-        key[length] = 0;
-        if (sys_fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
-                         value ? value + 1 : NULL, 0) < 0)
-            goto bad;
-    }
+    if (step && configure(fs, step, options) < 0)
+        goto bad;
     if (sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         goto bad;
     mount = sys_fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attributes);
@@ -230,16 +243,51 @@ static int step_root(struct clone *c, const struct step *step)
     if (open_proc(c) < 0)
         return -1;
     c->root = arg_fd(step, 0);
-    if (change(c->root, 0, 0, arg_number(step, 1), 1) < 0)
+    if (change(c->root, 0, 0, arg_number(step, 2), 1) < 0)
         return -1;
-    return sys_move_mount(c->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+    return sys_move_mount(c->root, "", AT_FDCWD, arg_text(step, 1), MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/* What may lie over single files of a proc file system: what tells of the machine, not of
+ * processes. */
+static const char *const proc_files[] = {
+    "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo",
+    "net/dev", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled", "sys/kernel/hostname",
+};
+
+/* A program that reads /proc/self, or a later step of ours, must find the kernel's: nothing else
+ * may be mounted there, whatever links lead to it. */
+static int check_proc(int target, const char *path)
+{
+    struct statfs info;
+
+    if (fstatfs(target, &info) < 0)
+        return -1;
+    if (info.f_type != PROC_SUPER_MAGIC)
+        return 0;
+    for (size_t i = 0; i < sizeof(proc_files) / sizeof(*proc_files); i++)
+        if (!strncmp(path, "/proc/", 6) && !strcmp(path + 6, proc_files[i]))
+            return 0;
+    errno = EPERM;
+    return -1;
 }
 
 static int step_mount(struct clone *c, const struct step *step)
 {
     char mode[8], *inherited = NULL;
+    const char *type = arg_text(step, 0);
     struct stat info;
-    int mount, target = in_root(c, arg_text(step, 2), O_PATH);
+    int mount, target;
+
+    /* An image whose /proc or /sys is a link would choose where they are. */
+    if (!strcmp(type, "proc") || !strcmp(type, "sysfs"))
+        target = in_root_by(c, arg_text(step, 2), O_PATH, RESOLVE_NO_SYMLINKS);
+    else
+        target = in_root(c, arg_text(step, 2), O_PATH);
+    if (target < 0 && errno == ELOOP)
+        return -1;
+    if (target >= 0 && strcmp(type, "proc") && check_proc(target, arg_text(step, 2)) < 0)
+        return -1;
 
     if (target >= 0 && !strcmp(arg_text(step, 0), "tmpfs") && fstat(target, &info) == 0) {
         /* A tmpfs over a folder of the image has that folder's mode; options given come later
@@ -270,7 +318,7 @@ static int step_bind(struct clone *c, const struct step *step)
         propagate(mount, arg_number(step, 6)) < 0)
         return -1;
     target = make_path(c, arg_text(step, 1), S_ISDIR(info.st_mode), 0755);
-    if (target < 0 || fstat(target, &place) < 0)
+    if (target < 0 || fstat(target, &place) < 0 || check_proc(target, arg_text(step, 1)) < 0)
         return -1;
     if (S_ISDIR(info.st_mode) != S_ISDIR(place.st_mode)) {
         errno = ENOTDIR;    /* move_mount would only say EINVAL */
@@ -424,6 +472,27 @@ static int step_attributes(struct clone *c, const struct step *step)
     return result;
 }
 
+static int step_reconfigure(struct clone *c, const struct step *step)
+{
+    int place = in_root(c, arg_text(step, 0), O_PATH), fs, result, saved;
+
+    if (place < 0)
+        return -1;
+    fs = sys_fspick(place, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+    saved = errno;
+    close(place);
+    errno = saved;
+    if (fs < 0)
+        return -1;
+    result = configure(fs, step, 1);
+    if (result == 0)
+        result = sys_fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+    saved = errno;
+    close(fs);
+    errno = saved;
+    return result;
+}
+
 static int step_loopback(void)
 {
     struct ifreq request = {.ifr_name = "lo"};
@@ -566,6 +635,8 @@ static int container_step(struct clone *c, uint32_t index)
         return step_node(c, step);
     case OP_ATTRIBUTES:
         return step_attributes(c, step);
+    case OP_RECONFIGURE:
+        return step_reconfigure(c, step);
     case OP_HOSTNAME:
         return sethostname(arg_text(step, 0), strlen(arg_text(step, 0)));
     case OP_DOMAINNAME:
@@ -615,6 +686,8 @@ static int container_step(struct clone *c, uint32_t index)
         return 0;
     case OP_CWD:
         return step_cwd(step);
+    case OP_CLOSE:
+        return step_close(c, step);
     case OP_EXEC:
         return step_exec(c, step);
     default:

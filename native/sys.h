@@ -47,6 +47,10 @@ static inline int sys_fsmount(int fs, unsigned flags, unsigned attributes)
 {
     return (int)syscall(SYS_fsmount, fs, flags, attributes);
 }
+static inline int sys_fspick(int dir, const char *path, unsigned flags)
+{
+    return (int)syscall(SYS_fspick, dir, path, flags);
+}
 static inline int sys_open_tree(int dir, const char *path, unsigned flags)
 {
     return (int)syscall(SYS_open_tree, dir, path, flags);

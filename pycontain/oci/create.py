@@ -35,7 +35,6 @@ RUN_FLAGS = (
     Flag("keep", SWITCH, "do not delete the container when it has ended"),
     Flag("no-subreaper", SWITCH, "leave orphans of the container to somebody else"),
 )
-CGROUP_PARENT = "/pycontain-runtime"
 
 
 def create(command: Command) -> int:
@@ -110,12 +109,13 @@ def begin(container: Container) -> None:
     finally:
         os.close(fifo)
     _raise_late_failure(container)
-    for hook in _hooks(spec, "poststart"):
-        try:
+    try:
+        for hook in _hooks(spec, "poststart"):
             _run_hook(hook, container, "running")
-        except PycontainError as err:
-            # runtime.md, "Lifecycle", step 9: logged, and the lifecycle goes on.
-            log.warn(f"poststart: {err}")
+    except PycontainError:
+        # runtime.md, "Lifecycle", step 10: an error, and the container is stopped.
+        end(container)
+        raise
 
 
 def _raise_late_failure(container: Container) -> None:
@@ -144,7 +144,7 @@ def _create(
     new = state.State(bundle, _rootfs(spec, bundle), log.now())
     new.annotations = spec.get("annotations", {})
     new.rootless = command.rootless
-    new.cgroup = "" if command.rootless else _cgroup_path(spec, identity)
+    new.cgroup = "" if command.rootless else state.cgroup_path(spec, identity)
     container = state.claim(command.root, identity, new)
     creation = _Creation(command, container, spec, terminal, inherit)
     try:
@@ -222,13 +222,6 @@ def grant(process: oci.Process, linux: oci.Linux) -> None:
         log.warn(f"capabilities that cannot be granted are left out: {', '.join(refused)}")
 
 
-def _cgroup_path(spec: oci.Spec, identity: str) -> str:
-    path = spec.get("linux", {}).get("cgroupsPath", "")
-    if path.startswith("/"):
-        return path
-    return f"{CGROUP_PARENT}/{path or identity}"
-
-
 def _hooks(spec: oci.Spec, kind: str) -> Sequence[oci.Hook]:
     hooks: Sequence[oci.Hook] = spec.get("hooks", {}).get(kind, [])  # type: ignore[assignment]
     return hooks
@@ -271,17 +264,18 @@ class _Creation:
 
     def _run(self) -> None:
         container, spec = self.container, self.spec
-        container.keep_config(spec)
         given = self._streams()
-        given[plan.ROOT] = self._keep(mount.clone_tree(container.state.rootfs, recursive=True))
+        root = self._keep(mount.clone_tree(container.state.rootfs, recursive=True))
+        given[plan.ROOT] = root
+        if "process" in spec:
+            complete_environment(spec["process"], root)
+        container.keep_config(spec)
         given.update(self._wait_files())
         folder = self._cgroup()
         if folder >= 0:
             given[plan.CGROUP] = folder
         linux = spec.get("linux", {})
-        steps = plan.container(
-            self._with_process(), self._settings(linux, folder), self._detached()
-        )
+        steps = plan.container(self.spec, self._settings(linux, folder), self._detached())
         listener = runner.Listener(
             {plan.SYNC_CREATED: self._created, plan.SYNC_HOOKS: self._runtime_hooks},
             console=self._console,
@@ -292,12 +286,6 @@ class _Creation:
             sockets.send_pidfd(path, pid)
         if path := self.values.text("pid-file"):
             write_pid_file(path, pid)
-
-    def _with_process(self) -> oci.Spec:
-        """A container may be created without a process, and waits all the same (config.md)."""
-        if "process" in self.spec:
-            return self.spec
-        return {**self.spec, "process": {"args": ["/"], "cwd": "/"}}
 
     def _keep(self, fd: int) -> int:
         self.own.append(fd)
@@ -342,6 +330,7 @@ class _Creation:
         return plan.Detached(
             keyring=not self.values.on("no-new-keyring"),
             pivot=not self.values.on("no-pivot"),
+            rootfs=self.container.state.rootfs,
             inherit=self.inherit,
             state={
                 "createContainer": around_pid(self.container, "creating"),
@@ -461,16 +450,37 @@ def streams(own: list[int]) -> dict[Handle, int]:
     return given
 
 
+def complete_environment(process: oci.Process, root: int) -> None:
+    """Add what programs count on: HOME as the passwd of the root says, and LISTEN_PID.
+
+    Raises:
+        PycontainError: passwd cannot be read.
+    """
+    lines = process.setdefault("env", [])
+    if not any(line.startswith("HOME=") for line in lines):
+        from pycontain.runtime import accounts
+
+        uid = process.get("user", {}).get("uid", 0)
+        lines.append(f"HOME={accounts.lookup(root, str(uid), ()).home or '/'}")
+    if _listen_fds():
+        # sd_listen_fds(3): the program is the first process of its pid namespace.
+        lines += [f"LISTEN_FDS={_listen_fds()}", "LISTEN_PID=1"]
+
+
+def _listen_fds() -> int:
+    count = os.environ.get("LISTEN_FDS", "")
+    if not count.isdecimal() or os.environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
+        return 0
+    return int(count)
+
+
 def inherit_count(asked: int) -> int:
     """Return how many descriptors from 3 on are passed on: those asked for, and LISTEN_FDS.
 
     Raises:
         InvalidInput: one of them is not open.
     """
-    count = asked
-    listening = os.environ.get("LISTEN_FDS", "")
-    if listening.isdecimal() and os.environ.get("LISTEN_PID", str(os.getpid())) == str(os.getpid()):
-        count += int(listening)
+    count = asked + _listen_fds()
     if count < 0:
         raise InvalidInput("--preserve-fds: negative")
     for number in range(3, 3 + count):

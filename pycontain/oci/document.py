@@ -57,21 +57,23 @@ def parse(data: bytes, name: str) -> object:
         return _scan(text)
     except RecursionError:
         raise InvalidInput(f"{name}: nested too deeply") from None
-    except (ValueError, StopIteration) as err:
-        reason = str(err) if isinstance(err, ValueError) else f"no value at character {err.value}"
-        raise InvalidInput(f"{name}: not JSON: {reason}") from None
+    except ValueError as err:
+        raise InvalidInput(f"{name}: not JSON: {err}") from None
 
 
 def _scan(text: str) -> object:
-    if make_scanner is None:
-        import json
+    if make_scanner is not None:
+        start = len(text) - len(text.lstrip(_SPACE))
+        try:
+            value, end = make_scanner(_Settings)(text, start)
+        except (StopIteration, SystemError):
+            pass  # what is wrong, and where, only the module can say: it is its exception
+        else:
+            if not text[end:].strip(_SPACE):
+                return value
+    import json
 
-        return json.loads(text, parse_constant=_Settings.parse_constant)
-    start = len(text) - len(text.lstrip(_SPACE))
-    value, end = make_scanner(_Settings)(text, start)
-    if text[end:].strip(_SPACE):
-        raise ValueError(f"something follows the document at character {end}")
-    result: object = value
+    result: object = json.loads(text, parse_constant=_Settings.parse_constant)
     return result
 
 

@@ -162,6 +162,13 @@ class _Start:
         for number in range(3, 3 + self.inherit):
             given[plan.inherited(number)] = number
         given[_PROCESS] = self._keep(self.container.pidfd())
+        root = self._keep(
+            os.open(f"/proc/{self.container.state.pid}/root", os.O_PATH | os.O_CLOEXEC)
+        )
+        # Checked after the open: the pid still was the container's.
+        if not self.container.alive():
+            raise InvalidState(f"container {self.container.id} is not running")
+        create.complete_environment(self.process, root)
         folder = self._cgroup()
         if folder >= 0:
             given[plan.CGROUP] = folder

@@ -8,6 +8,8 @@ import time
 from pycontain.errors import InvalidInput
 from pycontain.oci import document
 
+_LONGEST = 4000  # characters: a value of megabytes says no more than its beginning
+
 _path = ""
 _json = False
 _debug = False
@@ -48,6 +50,7 @@ def now() -> str:
 
 def error(message: str, hint: str | None = None) -> None:
     """Report why a command failed."""
+    message = _short(message)
     _log("error", message)
     _say(f"pycontain-runtime: {message}\n" + (f"hint: {hint}\n" if hint else ""))
 
@@ -78,6 +81,10 @@ def _say(text: str) -> None:
         os.write(2, text.encode(errors="surrogateescape"))
     except OSError:
         return  # nobody listens on stderr: the log and the exit code remain
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
 
 
 def _log(level: str, message: str) -> None:

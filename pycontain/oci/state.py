@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pycontain.model import oci
 
 SPEC_VERSION = "1.3.0"
+CGROUP_PARENT = "/pycontain-runtime"
 FIFO = "exec.fifo"
 FAILURE = "failure"
 _STATE = "state.json"
@@ -88,16 +89,24 @@ class Container:
     def __exit__(self, *exception: object) -> None:
         os.close(self.folder)
 
-    def lock(self) -> None:
+    def lock(self, *, keep: bool = False) -> None:
         """Wait until no other command changes the container; held until the folder is closed.
+
+        Args:
+            keep: what is known already, where the state cannot be read.
 
         Raises:
             NotFound: it was removed meanwhile.
+            StoreError: the state is damaged.
         """
         fcntl.flock(self.folder, fcntl.LOCK_EX)
         if not os.fstat(self.folder).st_nlink:
             raise NotFound(f"container {self.id} does not exist")
-        self.state = _read(self.folder, self.path)
+        try:
+            self.state = _read(self.folder, self.path)
+        except StoreError:
+            if not keep:
+                raise
 
     def save(self) -> None:
         """Write the state."""
@@ -266,6 +275,34 @@ def find(root: str, identity: str) -> Container:
     except BaseException:
         os.close(folder)
         raise
+
+
+def salvage(root: str, identity: str) -> Container:
+    """Open the folder of a container whose state is damaged, to remove it.
+
+    What is left to go by is the configuration: it names the cgroup, and whoever is in there is the
+    container's.
+
+    Raises:
+        NotFound: there is none.
+    """
+    check_id(identity)
+    try:
+        folder = os.open(f"{root}/{identity}", _FOLDER_FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"container {identity} does not exist") from None
+    container = Container(root, identity, folder, State("", "", ""))
+    try:
+        container.state.cgroup = cgroup_path(container.config(), identity)
+    except InvalidInput:
+        container.state.cgroup = cgroup_path({}, identity)
+    return container
+
+
+def cgroup_path(spec: oci.Spec, identity: str) -> str:
+    """Return where the container's cgroup is: as ``linux.cgroupsPath`` says, or one of ours."""
+    path = spec.get("linux", {}).get("cgroupsPath", "")
+    return path if path.startswith("/") else f"{CGROUP_PARENT}/{path or identity}"
 
 
 def every(root: str) -> Iterator[Container]:

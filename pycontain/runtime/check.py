@@ -44,10 +44,6 @@ UNSUPPORTED: tuple[tuple[str, object, str], ...] = (
     ("linux.memoryPolicy", None, "memory policies are not supported"),
     ("linux.netDevices", {}, "moving network devices is not supported"),
     ("vm", None, "virtual machines are not supported"),
-    ("windows", None, _PLATFORM),
-    ("solaris", None, _PLATFORM),
-    ("zos", None, _PLATFORM),
-    ("freebsd", None, _PLATFORM),
 )
 
 

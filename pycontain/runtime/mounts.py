@@ -84,7 +84,13 @@ PROPAGATION = {
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
 IDMAP = {"idmap": False, "ridmap": True}
-_SILENT = ("silent", "loud")  # whether the kernel's log hears of it: no such thing in fsconfig(2)
+# Without effect in the kernel's newer interface: how loud its log is, and what a file system that
+# counts versions does by itself.
+_SILENT = ("silent", "loud", "iversion", "noiversion")
+# Of the file system itself: a bind leaves it as it is, whatever they say (mount(2), MS_BIND).
+_SUPERBLOCK = (
+    "sync", "async", "dirsync", "mand", "nomand", "lazytime", "nolazytime", "acl", "noacl",
+)  # fmt: skip
 
 
 class MountWords:
@@ -146,8 +152,8 @@ def is_bind(mount: oci.Mount) -> bool:
     return mount.get("type", "bind") == "bind" or "bind" in options or "rbind" in options
 
 
-def step(mount: oci.Mount, maps: tuple[str, str]) -> Step:
-    """Return the step for one entry.
+def steps(mount: oci.Mount, maps: tuple[str, str]) -> list[Step]:
+    """Return the steps for one entry.
 
     Args:
         mount: the entry.
@@ -161,9 +167,9 @@ def step(mount: oci.Mount, maps: tuple[str, str]) -> Step:
     target = mount["destination"]
     said = f" ({', '.join(options)})" if options else ""
     if words.remount:
-        return Step("attributes", target, *words.whole(), text=f"change mount {target}{said}")
+        return _remount(mount, words, said)
     if is_bind(mount):
-        return _bind(mount, words, maps, said)
+        return [_bind(mount, words, maps, said)]
     if words.idmap is not None or mount.get("uidMappings"):
         raise InvalidInput(f"mount {target}: only a bind can have its owners mapped")
     kind = mount.get("type", "")
@@ -176,14 +182,26 @@ def step(mount: oci.Mount, maps: tuple[str, str]) -> Step:
         if kind != "tmpfs":
             raise InvalidInput(f"mount {target}: tmpcopyup is for a tmpfs")
         handle = Handle("copy_up", target, tuple(words.data))
-        return Step("bind", handle, target, on, off, 0, 0, words.propagation, text=text)
-    return Step("mount", kind, source, target, on, tuple(words.data), words.propagation, text=text)
+        return [Step("bind", handle, target, on, off, 0, 0, words.propagation, text=text)]
+    data = tuple(words.data)
+    return [Step("mount", kind, source, target, on, data, words.propagation, text=text)]
+
+
+def _remount(mount: oci.Mount, words: MountWords, said: str) -> list[Step]:
+    target = mount["destination"]
+    text = f"change mount {target}{said}"
+    steps = [Step("attributes", target, *words.whole(), text=text)]
+    data = [word for word in words.data if word not in _SUPERBLOCK]
+    if data and not is_bind(mount):
+        steps.append(Step("reconfigure", target, tuple(data), text=text))
+    return steps
 
 
 def _bind(mount: oci.Mount, words: MountWords, maps: tuple[str, str], said: str) -> Step:
     source, target = mount.get("source", ""), mount["destination"]
-    if words.data:
-        raise InvalidInput(f"mount {target}: unknown option {words.data[0]!r} for a bind")
+    unknown = [word for word in words.data if word not in _SUPERBLOCK]
+    if unknown:
+        raise InvalidInput(f"mount {target}: unknown option {unknown[0]!r} for a bind")
     if words.copy_up:
         raise InvalidInput(f"mount {target}: tmpcopyup is for a tmpfs")
     handle = Handle("tree" if words.recursive else "branch", source, _idmap(mount, words, maps))

@@ -33,6 +33,10 @@ CLONE_FLAGS = {
     "pid": 0x20000000,
     "network": 0x40000000,
 }
+NOTHING = "/"
+"""The program of a container that was given none: it can be created, and not started."""
+
+_NO_PROCESS: oci.Process = {"args": [NOTHING], "cwd": "/"}
 SYNC_CREATED = "created"
 SYNC_HOOKS = "hooks"
 
@@ -77,9 +81,10 @@ class Detached:
         inherit: how many descriptors from 3 on the program gets (``inherited``).
         state: what a hook in the container reads, around the pid as it is there.
         wait: begin with a wait for ``start``.
+        rootfs: where hooks of the container's namespaces expect its root: on the host's path.
     """
 
-    __slots__ = ("inherit", "keyring", "pivot", "state", "wait")
+    __slots__ = ("inherit", "keyring", "pivot", "rootfs", "state", "wait")
 
     def __init__(
         self,
@@ -89,12 +94,14 @@ class Detached:
         inherit: int = 0,
         state: Mapping[str, tuple[str, str]] | None = None,
         wait: bool = True,
+        rootfs: str = "/",
     ) -> None:
         self.keyring = keyring
         self.pivot = pivot
         self.inherit = inherit
         self.state = state or {}
         self.wait = wait
+        self.rootfs = rootfs
 
 
 def inherited(number: int) -> Handle:
@@ -109,7 +116,7 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
         InvalidInput: the configuration asks for something that cannot be.
     """
     linux = spec.get("linux", {})
-    process = spec["process"]
+    process = spec.get("process", _NO_PROCESS)
     new, joined = _namespaces(linux.get("namespaces", []))
     first, later = _joins(joined, early=detached is not None)
     steps: list[Step] = []
@@ -253,14 +260,14 @@ def _session(detached: Detached | None) -> Step:
 
 def _root(spec: oci.Spec, settings: Settings, detached: Detached | None) -> list[Step]:
     linux = spec.get("linux", {})
-    process = spec["process"]
+    process = spec.get("process", {})
     asked = mounts.PROPAGATION[linux.get("rootfsPropagation") or "rprivate"]
     # What is not private receives from the host, and is made to send only when it is in place:
     # pivot_root(2) refuses a shared root.
     begin = MS_PRIVATE if asked & MS_PRIVATE else MS_SLAVE
     steps = [
         Step("propagation", MS_REC | MS_SLAVE, text="let no mount of ours reach the host"),
-        Step("root", ROOT, begin, text="attach the root file system"),
+        Step("root", ROOT, _place(spec, detached), begin, text="attach the root file system"),
     ]
     steps += _mounts(spec, settings)
     cwd = process.get("cwd") or "/"
@@ -292,6 +299,15 @@ def _root(spec: oci.Spec, settings: Settings, detached: Detached | None) -> list
     return steps
 
 
+def _place(spec: oci.Spec, detached: Detached | None) -> str:
+    """Where the root is attached until it is changed into: out of everybody's way, unless a hook
+    looks for it.
+    """
+    if detached and spec.get("hooks", {}).get("createContainer"):
+        return detached.rootfs
+    return "/"
+
+
 def _mounts(spec: oci.Spec, settings: Settings) -> list[Step]:
     linux = spec.get("linux", {})
     entries = spec.get("mounts", [])
@@ -301,7 +317,7 @@ def _mounts(spec: oci.Spec, settings: Settings) -> list[Step]:
     if not any(entry["destination"] == "/dev" for entry in entries):
         steps += nodes
     for entry in entries:
-        steps.append(mounts.step(entry, maps))
+        steps += mounts.steps(entry, maps)
         if entry["destination"] == "/dev" and not mounts.is_bind(entry):
             # Right away, so that what is mounted below /dev later covers ours. A /dev that was
             # bound in is somebody else's: nothing is made there.
@@ -359,13 +375,16 @@ def _process(
     steps.append(privileges.umask(process))
     if detached and detached.wait:
         program = process["args"][0]
-        paths = tuple(privileges.candidates(process))
-        steps.append(Step("lookup", paths, text=f"find {program}"))
+        if program != NOTHING:
+            paths = tuple(privileges.candidates(process))
+            steps.append(Step("lookup", paths, text=f"find {program}"))
         steps.append(Step("wait", FIFO, FAILURE, text="wait for start"))
         steps += _inner_hooks("startContainer", spec, detached)
-    steps += drop.last
-    for number in range(3, 3 + (detached.inherit if detached else 0)):
+    end = 3 + (detached.inherit if detached else 0)
+    for number in range(3, end):
         text = f"hand over descriptor {number}"
         steps.append(Step("inherit", inherited(number), number, text=text))
+    steps.append(Step("close", end, text="close everything else"))
+    steps += drop.last
     steps.append(privileges.program(process))
     return steps

@@ -26,6 +26,11 @@ def wire(steps: list[Step], descriptors: int | None = None) -> bytes:
     return encode(steps, indexes(wanted), len(wanted) if descriptors is None else descriptors)
 
 
+DEVICES = (Handle("given", "cgroup"), bytes(16))
+NAMESPACE = Handle("file", "/proc/1/ns/net")
+WAIT = Step("wait", Handle("given", "fifo"), Handle("given", "failure file"))
+
+
 def good() -> list[Step]:
     return [
         Step("run", "r", "b"),
@@ -34,9 +39,9 @@ def good() -> list[Step]:
         Step("devices", Handle("given", "cgroup"), bytes(16)),
         Step("clone", 0x20000),
         Step("oom_score", "0"),
-        Step("root", Handle("given", "root"), 0),
-        Step("bind", Handle("tree", "/a"), "/b", 0, 0, 0, 0),
-        Step("mount", "proc", "proc", "/proc", 14, ("a=b", "c")),
+        Step("root", Handle("given", "root"), "/", 0),
+        Step("bind", Handle("tree", "/a"), "/b", 0, 0, 0, 0, 0),
+        Step("mount", "proc", "proc", "/proc", 14, ("a=b", "c"), 0),
         Step("ready"),
         Step("credentials", 1, 2, bytes(8), 3, 4, 5, 6, 7),
         Step("exec", ("sh", "-c", ""), (), ("/bin/sh",)),
@@ -67,8 +72,14 @@ def test_no_name_is_there_twice() -> None:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("log", "setting"), ("clone", "host"), ("ready", "host"), ("mask", "container")],
-)
+    [
+        ("log", "setting"), ("streams", "setting"),
+        ("clone", "host"), ("ready", "host"), ("sync", "host"), ("join_first", "host"),
+        ("initial_affinity", "host"),
+        ("mask", "container"), ("affinity", "container"), ("hook", "container"),
+        ("wait", "container"), ("exec", "container"),
+    ],
+)  # fmt: skip
 def test_sides(name: str, side: str) -> None:
     number = [row[0] for row in OPERATIONS].index(name)
     assert lib.plan_op_side(number) == SIDES[side]
@@ -129,16 +140,43 @@ def test_given_handles_are_shared_and_copies_of_mounts_are_not() -> None:
     root, tree, branch = Handle("given", "r"), Handle("tree", "/a"), Handle("branch", "/a")
     plan = [
         Step("hold", root),
-        Step("bind", tree, "/x", 0, 0, 0, 0),
+        Step("bind", tree, "/x", 0, 0, 0, 0, 0),
         Step("hold", root),
-        Step("bind", Handle("tree", "/a"), "/y", 0, 0, 0, 0),
-        Step("bind", branch, "/z", 0, 0, 0, 0),
+        Step("bind", Handle("tree", "/a"), "/y", 0, 0, 0, 0, 0),
+        Step("bind", branch, "/z", 0, 0, 0, 0, 0),
         Step("hold", Handle("process", "1")),
     ]
     wanted = handles(plan)
     assert wanted == [root, tree, tree, branch, Handle("process", "1")]
     index = indexes(wanted)
     assert [index(step.args[0]) for step in plan] == [0, 1, 0, 2, 3, 4]  # type: ignore[arg-type]
+
+
+def test_a_tmpfs_that_was_filled_is_attached_once_too() -> None:
+    first = Handle("copy_up", "/var", ("size=1m",))
+    plan = [
+        Step("bind", first, "/var", 0, 0, 0, 0, 0),
+        Step("bind", Handle("copy_up", "/var", ("size=1m",)), "/var", 0, 0, 0, 0, 0),
+        Step("bind", Handle("copy_up", "/var"), "/var", 0, 0, 0, 0, 0),
+    ]
+    wanted = handles(plan)
+    assert wanted == [first, first, Handle("copy_up", "/var")]
+    index = indexes(wanted)
+    assert [index(step.args[0]) for step in plan] == [0, 1, 2]  # type: ignore[arg-type]
+
+
+def test_the_same_tree_with_other_owners_is_another() -> None:
+    plain, mapped = Handle("tree", "/a"), Handle("tree", "/a", ("0 1 1\n", "0 1 1\n", ""))
+    assert plain != mapped
+    assert len({plain, mapped, Handle("tree", "/a")}) == 2
+    assert handles([Step("hold", plain), Step("hold", mapped)]) == [plain, mapped]
+    assert repr(plain) == "Handle('tree', '/a')"
+    assert repr(mapped) == "Handle('tree', '/a', ('0 1 1\\n', '0 1 1\\n', ''))"
+
+
+def test_a_handle_is_like_no_other_object() -> None:
+    assert Handle("given", "root") != "root"
+    assert Step("ready") != "ready"
 
 
 def test_steps_are_values() -> None:
@@ -166,7 +204,15 @@ def test_a_good_plan_is_taken() -> None:
         ([*good()[:-1], Step("timeout", 1), good()[-1]], "after the clone"),
         ([Step("clone", 0), *good()], "more than one clone|after the clone"),
         ([Step("ready"), *good()], "before it"),
+        ([Step("sync", "id maps"), *good()], "before it"),
         ([*good()[:-1], Step("time", ""), good()[-1]], "after it"),
+        ([*good()[:-1], Step("devices", *DEVICES), good()[-1]], "after it"),
+        ([*good()[:-1], Step("join_first", NAMESPACE, 0), good()[-1]], "after it"),
+        ([*good()[:-1], Step("initial_affinity", bytes(8)), good()[-1]], "after it"),
+        ([*good()[:-1], WAIT, WAIT, good()[-1]], "after the wait"),
+        ([*good()[:-1], WAIT, Step("ready"), good()[-1]], "after the wait"),
+        ([*good()[:-1], WAIT, Step("sync", "hooks"), good()[-1]], "after the wait"),
+        ([*good()[:-1], WAIT, Step("oom_score", "1"), good()[-1]], "after the wait"),
         ([*good()[:-1], Step("exec", (), (), ("/x",))], "no arguments"),
         ([*good()[:-1], Step("exec", ("x",), (), ())], "no candidate"),
     ],
@@ -175,6 +221,19 @@ def test_plans_in_the_wrong_order(steps: list[Step], why: str) -> None:
     told = check(wire(steps))
     assert told is not None
     assert any(word in told for word in why.split("|")), told
+
+
+def test_what_may_follow_a_wait() -> None:
+    """What the process does to itself, while nobody is there to hear of it."""
+    hook = Step("hook", "/h", ("/h",), (), 0, "{", "}")
+    inherit = Step("inherit", Handle("given", "3"), 3)
+    late = [hook, inherit, Step("close", 4), Step("seccomp", bytes(8), 0)]
+    assert check(wire([*good()[:-1], WAIT, *late, good()[-1]])) is None
+
+
+def test_what_may_precede_the_clone() -> None:
+    early = [Step("initial_affinity", bytes(8)), Step("join_first", NAMESPACE, 0), Step("time", "")]
+    assert check(wire([*good()[:4], *early, *good()[4:]])) is None
 
 
 def test_descriptors_out_of_range() -> None:
