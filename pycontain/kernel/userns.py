@@ -14,7 +14,7 @@ from pycontain.kernel import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNS = 0x20000
@@ -74,12 +74,7 @@ def enter(state: str, open_program: Callable[[str], int]) -> None:
         if pidfd is None:
             pidfd = _make(state, open_program)
     try:
-        here = os.getcwd()
-        process.enter(pidfd, _CLONE_NEWUSER | _CLONE_NEWNS)
-        # Joining a mount namespace moves the working directory to its root (setns(2)).
-        os.chdir(here)
-    except OSError as err:
-        raise kernel_error("enter user namespace", "working directory", err.errno or 0) from err
+        _enter(pidfd)
     finally:
         os.close(pidfd)
 
@@ -103,13 +98,72 @@ def _find(state: str) -> int | None:
 
 
 def _make(state: str, open_program: Callable[[str], int]) -> int:
-    import socket
-
     from pycontain.store import files
 
     uid, gid = os.getuid(), os.getgid()
     uids = subordinate("/etc/subuid", uid)
     gids = subordinate("/etc/subgid", uid)
+
+    def record(pid: int) -> None:
+        start = process.start_time(pid)
+        if start is None:
+            raise KernelError("make user namespace", "its holder died", 10)
+        holder = {"boot": process.boot_id(), "pid": pid, "start": start}
+        files.write_atomic(f"{state}/userns.json", files.dump(holder), durable=False)
+
+    return _hold(
+        [(0, uid, 1), (1, uids.first, uids.size)], [(0, gid, 1), (1, gids.first, gids.size)],
+        open_program, record,
+    )  # fmt: skip
+
+
+def enter_new(
+    uids: Sequence[tuple[int, int, int]],
+    gids: Sequence[tuple[int, int, int]],
+    open_program: Callable[[str], int],
+) -> None:
+    """Bring this process into a new user namespace with these maps, and a mount namespace in it.
+
+    Args:
+        uids: id inside, id outside, how many.
+        gids: the same for groups.
+        open_program: opens a program of the native parts.
+
+    Raises:
+        NotSupported: the machine has no unprivileged user namespaces, or no newuidmap.
+        NotPermitted: they are forbidden, or the ids are not the user's to map.
+    """
+    pidfd = _hold(uids, gids, open_program, lambda _: None)
+    try:
+        _enter(pidfd)
+    finally:
+        # We are in it: nobody needs to hold it any more.
+        process.send_signal(pidfd, 9)
+        os.close(pidfd)
+
+
+def _enter(pidfd: int) -> None:
+    try:
+        here = os.getcwd()
+        process.enter(pidfd, _CLONE_NEWUSER | _CLONE_NEWNS)
+        # Joining a mount namespace moves the working directory to its root (setns(2)).
+        os.chdir(here)
+    except OSError as err:
+        raise kernel_error("enter user namespace", "working directory", err.errno or 0) from err
+
+
+def _hold(
+    uids: Sequence[tuple[int, int, int]],
+    gids: Sequence[tuple[int, int, int]],
+    open_program: Callable[[str], int],
+    settle: Callable[[int], None],
+) -> int:
+    """Start a process in new namespaces with these maps; return its pidfd.
+
+    It stays once `settle`, which is given its pid, has returned.
+    """
+    import socket
+
     ours, theirs = socket.socketpair()
     program = open_program("holder")
     try:
@@ -124,14 +178,9 @@ def _make(state: str, open_program: Callable[[str], int]) -> int:
             hint = (
                 "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
             )
-            raise kernel_error("make user namespace", f"user {uid}", number, hint)
-        _map("newuidmap", pid, uid, uids)
-        _map("newgidmap", pid, gid, gids)
-        start = process.start_time(pid)
-        if start is None:
-            raise KernelError("make user namespace", "its holder died", 10)
-        record = {"boot": process.boot_id(), "pid": pid, "start": start}
-        files.write_atomic(f"{state}/userns.json", files.dump(record), durable=False)
+            raise kernel_error("make user namespace", f"user {os.getuid()}", number, hint)
+        _write_maps(pid, uids, gids)
+        settle(pid)
         ours.send(b"g")
     except BaseException:
         process.send_signal(pidfd, 9)
@@ -140,6 +189,30 @@ def _make(state: str, open_program: Callable[[str], int]) -> int:
     finally:
         ours.close()
     return pidfd
+
+
+def _write_maps(
+    pid: int, uids: Sequence[tuple[int, int, int]], gids: Sequence[tuple[int, int, int]]
+) -> None:
+    """One's own id may be mapped by oneself, if groups are given up (user_namespaces(7)); for more
+    there are newuidmap and newgidmap.
+    """
+    alone = len(uids) == len(gids) == 1 and uids[0][1:] == (os.getuid(), 1)
+    if alone and gids[0][1:] == (os.getgid(), 1):
+        lines = {
+            "setgroups": "deny",
+            "uid_map": " ".join(map(str, uids[0])),
+            "gid_map": " ".join(map(str, gids[0])),
+        }
+        for name, line in lines.items():
+            try:
+                with open(f"/proc/{pid}/{name}", "wb", buffering=0) as file:
+                    file.write(line.encode())
+            except OSError as err:
+                raise kernel_error("make user namespace", f"write {name}", err.errno or 0) from err
+        return
+    _map("newuidmap", pid, uids)
+    _map("newgidmap", pid, gids)
 
 
 def subordinate(path: str, uid: int) -> Range:
@@ -168,10 +241,10 @@ def subordinate(path: str, uid: int) -> Range:
     )  # fmt: skip
 
 
-def _map(program: str, pid: int, own: int, ids: Range) -> None:
+def _map(program: str, pid: int, entries: Sequence[tuple[int, int, int]]) -> None:
     import subprocess
 
-    words = [program, str(pid), "0", str(own), "1", "1", str(ids.first), str(ids.size)]
+    words = [program, str(pid), *(str(number) for entry in entries for number in entry)]
     try:
         done = subprocess.run(words, capture_output=True, check=False, text=True)
     except FileNotFoundError as err:

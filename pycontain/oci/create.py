@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 
 from pycontain.errors import InvalidInput, InvalidState, KernelError, PycontainError, kernel_error
-from pycontain.kernel import capability, devices, mount, process
+from pycontain.kernel import capability, devices, mount, process, userns
 from pycontain.oci import document, foreground, log, sockets, state
 from pycontain.oci.flags import NUMBER, SWITCH, VALUE, Flag
 from pycontain.runtime import cgroups, check, plan, privileges, runner, seccomp
+from pycontain.runtime.handover import open_native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pycontain.oci.state import Container
     from pycontain.runtime.steps import Handle
 
+_NO_CGROUP = (errno.EACCES, errno.EPERM, errno.EROFS)
 FLAGS = (
     Flag("bundle b", VALUE, "folder with config.json; the current folder by default"),
     Flag("console-socket", VALUE, "unix socket that gets the other end of the terminal"),
@@ -139,14 +142,17 @@ def _create(
     spec = check.check(document.load(f"{bundle}/config.json"))
     check_terminal(spec.get("process", {}), values.text("console-socket"), detached=detached)
     _absolute_sources(spec, bundle)
+    if command.rootless:
+        _bind_cgroups(spec)
     if "process" in spec:
         grant(spec["process"], spec.get("linux", {}))
+    entered = enter_user_namespace(spec) if os.geteuid() else False
     new = state.State(bundle, _rootfs(spec, bundle), log.now())
     new.annotations = spec.get("annotations", {})
     new.rootless = command.rootless
-    new.cgroup = "" if command.rootless else state.cgroup_path(spec, identity)
+    new.cgroup = "" if entered else state.cgroup_path(spec, identity)
     container = state.claim(command.root, identity, new)
-    creation = _Creation(command, container, spec, terminal, inherit)
+    creation = _Creation(command, container, spec, terminal, inherit, entered)
     try:
         creation.run()
     except BaseException:
@@ -212,6 +218,19 @@ def _absolute_sources(spec: oci.Spec, bundle: str) -> None:
             entry["source"] = os.path.join(bundle, source)
 
 
+def _bind_cgroups(spec: oci.Spec) -> None:
+    """Show the host's cgroups where a user namespace may not mount them: without a cgroup namespace
+    of its own (cgroup_namespaces(7)).
+    """
+    namespaces = spec.get("linux", {}).get("namespaces", [])
+    if any(entry["type"] == "cgroup" and not entry.get("path") for entry in namespaces):
+        return
+    for entry in spec.get("mounts", []):
+        if entry.get("type") in ("cgroup", "cgroup2"):
+            entry["type"], entry["source"] = "bind", "/sys/fs/cgroup"
+            entry["options"] = ["rbind", *entry.get("options", [])]
+
+
 def grant(process: oci.Process, linux: oci.Linux) -> None:
     """Take out of the capabilities of `process` what cannot be granted, with a warning."""
     if "capabilities" not in process:
@@ -245,7 +264,9 @@ class _Creation:
         spec: oci.Spec,
         terminal: foreground.Terminal | None,
         inherit: int,
+        entered: bool,
     ) -> None:
+        self.entered = entered
         self.command = command
         self.values = command.values
         self.container = container
@@ -313,15 +334,27 @@ class _Creation:
         if not path:
             return -1
         resources = self.spec.get("linux", {}).get("resources", {})
-        folder = self._keep(cgroups.make(path, resources))
+        try:
+            folder = self._keep(cgroups.make(path, resources))
+        except KernelError as err:
+            # In a user namespace that somebody else made, nobody may have handed a cgroup down.
+            if (
+                not self.command.rootless
+                or err.errno not in _NO_CGROUP
+                or resources.keys() > {"devices"}
+            ):
+                raise
+            self.container.state.cgroup = ""
+            self.container.save()
+            return -1
         self.cgroup_made = True
         return folder
 
     def _settings(self, linux: oci.Linux, folder: int) -> plan.Settings:
         return plan.Settings(
-            rootless=has_user_namespace(linux),
+            rootless=self.command.rootless or has_user_namespace(linux),
             cgroup=folder >= 0,
-            devices=device_program(linux) if folder >= 0 else None,
+            devices=device_program(linux) if folder >= 0 and not self.command.rootless else None,
             seccomp=seccomp_filter(linux, self.command.root),
             size=console_size(self.spec.get("process", {})),
         )
@@ -331,6 +364,7 @@ class _Creation:
             keyring=not self.values.on("no-new-keyring"),
             pivot=not self.values.on("no-pivot"),
             rootfs=self.container.state.rootfs,
+            entered=self.entered,
             inherit=self.inherit,
             state={
                 "createContainer": around_pid(self.container, "creating"),
@@ -413,6 +447,28 @@ def around_pid(container: Container, status: str) -> tuple[str, str]:
     """Return a state's text before and after a pid that is not known yet."""
     text = document.dump(container.report_as(status, 0))
     return '{"pid":', "," + text[1:]
+
+
+def enter_user_namespace(spec: oci.Spec) -> bool:
+    """Bring an ordinary user's command into the user namespace that the container is to have.
+
+    Only there may it mount anything. True: done.
+
+    Raises:
+        InvalidInput: the configuration has none.
+        NotPermitted, NotSupported: it cannot be made.
+    """
+    linux = spec.get("linux", {})
+    if not any(e["type"] == "user" and not e.get("path") for e in linux.get("namespaces", [])):
+        raise InvalidInput("linux.namespaces: an ordinary user's container needs a user namespace")
+    uids, gids = (
+        [(entry["containerID"], entry["hostID"], entry["size"]) for entry in entries]
+        for entries in (linux.get("uidMappings", []), linux.get("gidMappings", []))
+    )
+    if not uids or not gids:
+        raise InvalidInput("linux: a user namespace needs uidMappings and gidMappings")
+    userns.enter_new(uids, gids, open_native)
+    return True
 
 
 def has_user_namespace(linux: oci.Linux) -> bool:

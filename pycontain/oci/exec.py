@@ -161,7 +161,7 @@ class _Start:
         given = create.streams(self.own)
         for number in range(3, 3 + self.inherit):
             given[plan.inherited(number)] = number
-        given[_PROCESS] = self._keep(self.container.pidfd())
+        given[_PROCESS] = pidfd = self._keep(self.container.pidfd())
         root = self._keep(
             os.open(f"/proc/{self.container.state.pid}/root", os.O_PATH | os.O_CLOEXEC)
         )
@@ -173,14 +173,19 @@ class _Start:
         if folder >= 0:
             given[plan.CGROUP] = folder
         linux = self.spec.get("linux", {})
+        flags = sum(plan.CLONE_FLAGS[entry["type"]] for entry in linux.get("namespaces", []))
+        # An ordinary user has rights over the other namespaces only in there.
+        entered = bool(os.geteuid() and flags & plan.CLONE_FLAGS["user"])
+        if entered:
+            processes.enter(pidfd, plan.CLONE_FLAGS["user"])
+            flags -= plan.CLONE_FLAGS["user"]
         settings = plan.Settings(
             rootless=create.has_user_namespace(linux),
             cgroup=folder >= 0,
             seccomp=create.seccomp_filter(linux, self.root),
             size=create.console_size(self.process),
         )
-        flags = sum(plan.CLONE_FLAGS[entry["type"]] for entry in linux.get("namespaces", []))
-        detached = plan.Detached(inherit=self.inherit, wait=False)
+        detached = plan.Detached(inherit=self.inherit, wait=False, entered=entered)
         steps = plan.execution(self.process, Step("join", _PROCESS, flags), settings, detached)
         listener = runner.Listener({}, console=self._console, notify=self._notify)
         pid, _ = runner.start(steps, given, listener)

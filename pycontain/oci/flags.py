@@ -1,7 +1,7 @@
 """The grammar of runc's command line (urfave/cli over Go's flag package), as a table and a reader.
 
-One dash or two; a value after a space or an equals sign; ``--flag=false`` for a boolean; the first
-word that is no flag ends them. So it differs from the main command line's, which is docker's.
+One dash or two; a value after a space or an equals sign; ``--flag=false`` for a boolean; no joined
+letters. So it differs from the main command line's, which is docker's.
 """
 
 from __future__ import annotations
@@ -91,8 +91,13 @@ def _boolean(name: str, text: str) -> bool:
     raise UsageError(f"--{name}: {text!r} is neither true nor false")
 
 
-def read(flags: Sequence[Flag], words: Sequence[str]) -> Values:
+def read(flags: Sequence[Flag], words: Sequence[str], *, interspersed: bool = False) -> Values:
     """Read flags up to the first word that is none; the rest is ``words``.
+
+    Args:
+        flags: those that there are.
+        words: the command line.
+        interspersed: flags may stand between and behind the others too, up to ``--``.
 
     Raises:
         UsageError: an unknown flag, or a missing or wrong value.
@@ -102,9 +107,13 @@ def read(flags: Sequence[Flag], words: Sequence[str]) -> Values:
     place = 0
     while place < len(words):
         word = words[place]
-        if not word.startswith("-") or word == "-":
+        plain = not word.startswith("-") or word == "-"
+        if plain and not interspersed:
             break
         place += 1
+        if plain:
+            values.words.append(word)
+            continue
         if word == "--":
             break
         name, equals, text = word.removeprefix("-").removeprefix("-").partition("=")
@@ -120,5 +129,5 @@ def read(flags: Sequence[Flag], words: Sequence[str]) -> Values:
                 text = words[place]
                 place += 1
         values.store(flag, text)
-    values.words = list(words[place:])
+    values.words += words[place:]
     return values

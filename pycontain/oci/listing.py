@@ -29,7 +29,7 @@ def _is_json(command: Command) -> bool:
     return form == "json"
 
 
-# ---------------------------------------------------------------------------------------------- list
+# --- list ---
 
 
 def list_containers(command: Command) -> int:
@@ -86,7 +86,7 @@ def _aligned(rows: Sequence[dict[str, object]]) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------ ps
+# --- ps ---
 
 
 def show_processes(command: Command) -> int:

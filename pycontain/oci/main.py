@@ -36,6 +36,19 @@ VERBS = {
     "exec": ("exec", "execute", "FLAGS", "ID COMMAND [ARG...]", "run another process in it"),
     "pause": ("control", "pause", "", "ID", "freeze every process"),
     "resume": ("control", "resume", "", "ID", "let them go on"),
+    "list": ("listing", "list_containers", "LIST_FLAGS", "", "print which containers there are"),
+    "ps": ("listing", "show_processes", "PS_FLAGS", "ID [PS OPTION...]", "print its processes"),
+    "events": ("events", "show_events", "FLAGS", "ID", "print what it uses, and when it runs out"),
+    "update": ("update", "update", "FLAGS", "ID", "change its limits"),
+    "features": ("features", "show_features", "", "", "print what this runtime knows"),
+    "spec": ("specfile", "write_spec", "FLAGS", "", "write a configuration to begin with"),
+}
+# In these a command line of somebody else's follows the id, with flags of its own.
+COMMAND_FOLLOWS = ("exec", "ps")
+# What managers call and is not there, and why.
+ABSENT = {
+    "checkpoint": "containers are not written to disk by this runtime",
+    "restore": "containers are not written to disk by this runtime",
 }
 
 
@@ -66,7 +79,7 @@ class Command:
         words = self.values.words
         if len(words) < least or (most is not None and len(words) > most):
             usage = VERBS[self.verb][3]
-            raise UsageError(f"{self.verb}: usage: pycontain-runtime {self.verb} {usage}")
+            raise UsageError(f"{self.verb}: usage: pycontain-runtime {self.verb} {usage}".rstrip())
         return words
 
     def identity(self) -> str:
@@ -104,12 +117,14 @@ def _main(values: flags.Values) -> int:
     if values.on("help") or not values.words or values.words[0] == "help":
         return _help()
     verb, *words = values.words
+    if verb in ABSENT:
+        raise UsageError(f"{verb}: not supported: {ABSENT[verb]}")
     if verb not in VERBS:
         raise UsageError(f"{verb}: no such command", "pycontain-runtime --help lists them")
     module_name, function, table, _, _ = VERBS[verb]
     module = __import__(f"pycontain.oci.{module_name}", fromlist=[function])
     verb_flags = (*(getattr(module, table) if table else ()), HELP)
-    own = flags.read(verb_flags, words)
+    own = flags.read(verb_flags, words, interspersed=verb not in COMMAND_FOLLOWS)
     if own.on("help"):
         return _verb_help(verb, verb_flags)
     if values.on("systemd-cgroup"):
@@ -125,7 +140,9 @@ def _main(values: flags.Values) -> int:
 
 def _rootless(text: str) -> bool:
     if text == "auto":
-        return os.geteuid() != 0
+        from pycontain.kernel import userns
+
+        return os.geteuid() != 0 or userns.inside()
     if text not in ("true", "false"):
         raise UsageError(f"--rootless {text!r}: true, false or auto")
     return text == "true"
@@ -137,6 +154,8 @@ def _root(given: str, rootless: bool) -> str:
     if not rootless:
         return "/run/pycontain-runtime"
     place = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not place and os.geteuid() == 0:
+        return "/run/pycontain-runtime"
     if not place:
         raise UsageError("--root: an ordinary user without XDG_RUNTIME_DIR has to give it")
     return f"{place}/pycontain-runtime"
@@ -160,7 +179,8 @@ def _help() -> int:
 
 def _verb_help(verb: str, verb_flags: Sequence[Flag]) -> int:
     row = VERBS[verb]
-    lines = [f"usage: pycontain-runtime {verb} [FLAGS] {row[3]}", "", row[4], "", "flags:"]
+    usage = f"usage: pycontain-runtime {verb} [FLAGS] {row[3]}".rstrip()
+    lines = [usage, "", row[4], "", "flags:"]
     os.write(1, ("\n".join([*lines, *_flag_lines(verb_flags)]) + "\n").encode())
     return 0
 

@@ -81,10 +81,11 @@ class Detached:
         inherit: how many descriptors from 3 on the program gets (``inherited``).
         state: what a hook in the container reads, around the pid as it is there.
         wait: begin with a wait for ``start``.
+        entered: the caller is in the container's user namespace already.
         rootfs: where hooks of the container's namespaces expect its root: on the host's path.
     """
 
-    __slots__ = ("inherit", "keyring", "pivot", "rootfs", "state", "wait")
+    __slots__ = ("entered", "inherit", "keyring", "pivot", "rootfs", "state", "wait")
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Detached:
         state: Mapping[str, tuple[str, str]] | None = None,
         wait: bool = True,
         rootfs: str = "/",
+        entered: bool = False,
     ) -> None:
         self.keyring = keyring
         self.pivot = pivot
@@ -102,6 +104,7 @@ class Detached:
         self.state = state or {}
         self.wait = wait
         self.rootfs = rootfs
+        self.entered = entered
 
 
 def inherited(number: int) -> Handle:
@@ -118,6 +121,8 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
     linux = spec.get("linux", {})
     process = spec.get("process", _NO_PROCESS)
     new, joined = _namespaces(linux.get("namespaces", []))
+    if detached and detached.entered:
+        new.remove("user")
     first, later = _joins(joined, early=detached is not None)
     steps: list[Step] = []
     if settings.cgroup:
@@ -140,7 +145,7 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
         steps.append(Step("sync", SYNC_CREATED, text="record the container's process"))
     steps += _user(linux, new)
     steps += privileges.oom_score(process)
-    steps += _identity(new, joined)
+    steps += _identity(new, joined, detached)
     steps += later
     if "cgroup" in new:
         flag = CLONE_FLAGS["cgroup"]
@@ -169,7 +174,7 @@ def execution(
     steps += privileges.final_affinity(process)
     rest = flags & ~CLONE_FLAGS["pid"]
     steps.append(Step("join", handle, rest, text="join the container's namespaces"))
-    if flags & CLONE_FLAGS["user"]:
+    if flags & CLONE_FLAGS["user"] or (detached and detached.entered):
         steps.append(Step("identity", 0, 0, text="become root of the user namespace"))
     steps.append(Step("enter", text="enter the container's root"))
     steps.append(_session(detached))
@@ -246,8 +251,11 @@ def _maps(linux: oci.Linux) -> tuple[str, str]:
     )
 
 
-def _identity(new: Sequence[str], joined: Mapping[str, str]) -> list[Step]:
-    if "user" not in new and "user" not in joined:
+def _identity(
+    new: Sequence[str], joined: Mapping[str, str], detached: Detached | None
+) -> list[Step]:
+    entered = detached is not None and detached.entered
+    if "user" not in new and "user" not in joined and not entered:
         return []
     return [Step("identity", 0, 0, text="become root of the user namespace")]
 
