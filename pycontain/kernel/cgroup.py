@@ -24,6 +24,9 @@ def mount_points(mounts: str = "/proc/self/mountinfo") -> list[str]:
             if tail.startswith(b"cgroup2 "):
                 # Spaces and the like in mount points are octal escapes (proc_pid_mountinfo(5)).
                 place = head.split(b" ")[4]
+                if b"\\" not in place:
+                    found.append(os.fsdecode(place))
+                    continue
                 found.append(os.fsdecode(place.decode("unicode_escape").encode("latin-1")))
     return found[::-1]
 

@@ -348,6 +348,9 @@ class _Creation:
             self.container.save()
             return -1
         self.cgroup_made = True
+        owner = _cgroup_owner(self.spec)
+        if owner is not None:
+            cgroups.give(folder, owner)
         return folder
 
     def _settings(self, linux: oci.Linux, folder: int) -> plan.Settings:
@@ -397,12 +400,30 @@ class _Creation:
         container = self.container
         try:
             if self.cgroup_made:
-                cgroups.remove(container.state.cgroup)
+                state.remove_cgroup(container.state.cgroup)
             if container.state.pid:
                 run_poststop(container, self.spec)
             state.remove(container)
         except PycontainError as err:
             log.warn(f"create: undoing it: {err}")
+
+
+def _cgroup_owner(spec: oci.Spec) -> int | None:
+    """Who may make cgroups below the container's: its root, where it is shown them writable
+    (config-linux.md, "Cgroup ownership"). The uid on the host; None for nobody else.
+    """
+    linux = spec.get("linux", {})
+    new = {entry["type"] for entry in linux.get("namespaces", []) if not entry.get("path")}
+    writable = any(
+        entry.get("type") in ("cgroup", "cgroup2") and "ro" not in entry.get("options", [])
+        for entry in spec.get("mounts", [])
+    )
+    if not writable or not {"user", "cgroup"} <= new:
+        return None
+    for entry in linux.get("uidMappings", []):
+        if entry["containerID"] == 0:
+            return entry["hostID"]
+    return None
 
 
 def run_poststop(container: Container, spec: oci.Spec) -> None:
@@ -422,7 +443,7 @@ def destroy(container: Container) -> None:
     """
     end(container)
     if container.state.cgroup:
-        cgroups.remove(container.state.cgroup)
+        state.remove_cgroup(container.state.cgroup)
     spec: oci.Spec = container.config() if container.state.pid else {}
     state.remove(container)
     run_poststop(container, spec)
@@ -517,7 +538,7 @@ def complete_environment(process: oci.Process, root: int) -> None:
         from pycontain.runtime import accounts
 
         uid = process.get("user", {}).get("uid", 0)
-        lines.append(f"HOME={accounts.lookup(root, str(uid), ()).home or '/'}")
+        lines.append(f"HOME={accounts.home(root, uid)}")
     if _listen_fds():
         # sd_listen_fds(3): the program is the first process of its pid namespace.
         lines += [f"LISTEN_FDS={_listen_fds()}", "LISTEN_PID=1"]

@@ -299,6 +299,17 @@ def salvage(root: str, identity: str) -> Container:
     return container
 
 
+def remove_cgroup(path: str) -> None:
+    """Remove a container's cgroup with whoever is in it, and our own parent of such with the last.
+
+    Raises:
+        KernelError: processes do not leave, or the caller may not.
+    """
+    cgroups.remove(path)
+    if path.startswith(f"{CGROUP_PARENT}/"):
+        cgroups.remove_empty(CGROUP_PARENT)
+
+
 def cgroup_path(spec: oci.Spec, identity: str) -> str:
     """Return where the container's cgroup is: as ``linux.cgroupsPath`` says, or one of ours."""
     path = spec.get("linux", {}).get("cgroupsPath", "")

@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
 
 from pycontain.errors import ImageError, InvalidInput, NotFound, kernel_error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -25,7 +25,7 @@ _LINE_LIMIT = 1 << 20
 _ID_MAX = 2**32 - 2  # 2^32-1 is -1, "leave it as it is" to setresuid(2)
 
 
-class Account(NamedTuple):
+class Account:
     """Who a process runs as.
 
     Attributes:
@@ -37,24 +37,61 @@ class Account(NamedTuple):
         name: the user's name; empty without an entry.
     """
 
-    uid: int
-    gid: int
-    additional_gids: tuple[int, ...]
-    home: str
-    name: str
+    __slots__ = ("additional_gids", "gid", "home", "name", "uid")
+
+    def __init__(
+        self, uid: int, gid: int, additional_gids: tuple[int, ...], home: str, name: str
+    ) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.additional_gids = additional_gids
+        self.home = home
+        self.name = name
+
+    def _key(self) -> tuple[object, ...]:
+        return self.uid, self.gid, self.additional_gids, self.home, self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Account) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"Account{self._key()}"
 
 
-class _User(NamedTuple):
-    name: str
-    uid: int
-    gid: int
-    home: str
+class _User:
+    """An entry of passwd(5)."""
+
+    __slots__ = ("gid", "home", "name", "uid")
+
+    def __init__(self, name: str, uid: int, gid: int, home: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.home = home
 
 
-class _Group(NamedTuple):
-    name: str
-    gid: int
-    members: tuple[str, ...]
+class _Group:
+    """An entry of group(5)."""
+
+    __slots__ = ("gid", "members", "name")
+
+    def __init__(self, name: str, gid: int, members: tuple[str, ...]) -> None:
+        self.name = name
+        self.gid = gid
+        self.members = members
+
+
+def home(root_fd: int, uid: int) -> str:
+    """Return the home folder of a user id; ``/`` where passwd says nothing.
+
+    Raises:
+        ImageError: passwd is not a regular file, or larger than 10 MiB.
+        KernelError: it cannot be read.
+    """
+    return _find_user(_Files(root_fd, _open_in_root), str(uid)).home or "/"
 
 
 def lookup(

@@ -400,6 +400,23 @@ def remove(path: str) -> None:
         os.close(root)
 
 
+def remove_empty(path: str) -> None:
+    """Remove the cgroup `path` if nothing is below it and nobody in it.
+
+    Raises:
+        InvalidInput: the path cannot be one.
+        KernelError: the caller may not.
+    """
+    root = cgroup.open_root()
+    try:
+        os.rmdir("/".join(_parts(path)), dir_fd=root)
+    except OSError as err:
+        if err.errno not in (errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT):
+            raise kernel_error("remove cgroup", path, err.errno or 0) from err
+    finally:
+        os.close(root)
+
+
 def give(folder: int, uid: int) -> None:
     """Give a cgroup to the user `uid` of the host, so that a container may make cgroups in it.
 
