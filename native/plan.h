@@ -63,7 +63,7 @@ enum op {
     OP_DIRECTORY, /* path, mode */
     OP_SYMLINK,   /* target, path */
     OP_NODE,      /* path, mode with type, device number, uid, gid */
-    OP_ATTRIBUTES,/* path, set, clear */
+    OP_ATTRIBUTES,/* path, set, clear, propagation */
     OP_RECONFIGURE, /* path, options of its file system */
     OP_HOSTNAME,  /* name */
     OP_DOMAINNAME,/* name */

@@ -313,6 +313,10 @@ static int step_bind(struct clone *c, const struct step *step)
 
     if (fstat(mount, &info) < 0)
         return -1;
+    /* A copy of a mount is its peer, and so is each mount below it: whatever is mounted there later
+     * would appear on the host. Only who asks for that gets it. */
+    if (!(arg_number(step, 6) & MS_SHARED) && change(mount, 0, 0, MS_SLAVE, 1) < 0)
+        return -1;
     if (change(mount, arg_number(step, 2), arg_number(step, 3), 0, 0) < 0 ||
         change(mount, arg_number(step, 4), arg_number(step, 5), 0, 1) < 0 ||
         propagate(mount, arg_number(step, 6)) < 0)
@@ -468,6 +472,8 @@ static int step_attributes(struct clone *c, const struct step *step)
     if (place < 0)
         return -1;
     result = change(place, arg_number(step, 1), arg_number(step, 2), 0, 0);
+    if (result == 0)
+        result = propagate(place, arg_number(step, 3));
     close(place);
     return result;
 }

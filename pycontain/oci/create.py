@@ -6,12 +6,20 @@ import errno
 import os
 import select
 
-from pycontain.errors import InvalidInput, InvalidState, KernelError, PycontainError, kernel_error
+from pycontain.errors import (
+    InvalidInput,
+    InvalidState,
+    KernelError,
+    NotSupported,
+    PycontainError,
+    kernel_error,
+)
 from pycontain.kernel import capability, devices, mount, process, userns
 from pycontain.oci import document, foreground, log, sockets, state
 from pycontain.oci.flags import NUMBER, SWITCH, VALUE, Flag
 from pycontain.runtime import cgroups, check, plan, privileges, runner, seccomp
 from pycontain.runtime.handover import open_native
+from pycontain.runtime.resources import writes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -331,18 +339,20 @@ class _Creation:
 
     def _cgroup(self) -> int:
         path = self.container.state.cgroup
-        if not path:
-            return -1
         resources = self.spec.get("linux", {}).get("resources", {})
+        limits = sorted({line.file for line in writes(resources) if not line.moot})
+        if not path:
+            if limits:
+                raise NotSupported(
+                    "limit resources", ", ".join(limits), errno.EOPNOTSUPP,
+                    "an ordinary user has no cgroup of one's own to set them in",
+                )  # fmt: skip
+            return -1
         try:
             folder = self._keep(cgroups.make(path, resources))
         except KernelError as err:
             # In a user namespace that somebody else made, nobody may have handed a cgroup down.
-            if (
-                not self.command.rootless
-                or err.errno not in _NO_CGROUP
-                or resources.keys() > {"devices"}
-            ):
+            if not self.command.rootless or err.errno not in _NO_CGROUP or limits:
                 raise
             self.container.state.cgroup = ""
             self.container.save()

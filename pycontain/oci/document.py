@@ -82,7 +82,7 @@ def dump(value: object, indent: bool = False) -> str:
     if make_encoder is None or indent:
         import json
 
-        return json.dumps(value, indent=2 if indent else None)
+        return json.dumps(value, indent=2 if indent else None, allow_nan=False)
     encoder = make_encoder(
         None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False
     )

@@ -186,7 +186,10 @@ class _Start:
             size=create.console_size(self.process),
         )
         detached = plan.Detached(inherit=self.inherit, wait=False, entered=entered)
-        steps = plan.execution(self.process, Step("join", _PROCESS, flags), settings, detached)
+        steps = plan.execution(
+            self.process, Step("join", _PROCESS, flags), settings, detached,
+            linux.get("personality"),
+        )  # fmt: skip
         listener = runner.Listener({}, console=self._console, notify=self._notify)
         pid, _ = runner.start(steps, given, listener)
         if path := self.values.text("pidfd-socket"):

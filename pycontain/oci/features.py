@@ -19,8 +19,11 @@ VERSION_MIN = "1.0.0"
 HOOKS = (
     "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
 )  # fmt: skip
-# What ``mounts`` takes apart by itself, beside what its tables name.
-_MOUNT_WORDS = ("bind", "rbind", "remount", "tmpcopyup", "silent", "loud")
+# What ``mounts`` knows beside its tables, and what every file system's own mount takes.
+_MOUNT_WORDS = (
+    "bind", "rbind", "remount", "tmpcopyup", "silent", "loud", "iversion", "noiversion",
+    "sync", "async", "dirsync", "mand", "nomand", "lazytime", "nolazytime",
+)  # fmt: skip
 
 
 def show_features(command: Command) -> int:

@@ -78,7 +78,7 @@ def debugging() -> bool:
 
 def _say(text: str) -> None:
     try:
-        os.write(2, text.encode(errors="surrogateescape"))
+        os.write(2, text.encode(errors="backslashreplace"))
     except OSError:
         return  # nobody listens on stderr: the log and the exit code remain
 

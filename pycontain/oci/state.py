@@ -19,8 +19,6 @@ from pycontain.runtime import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pycontain.model import oci
 
 SPEC_VERSION = "1.3.0"
@@ -243,6 +241,9 @@ def claim(root: str, identity: str, state: State) -> Container:
     check_id(identity)
     try:
         os.makedirs(root, 0o700, exist_ok=True)
+    except OSError as err:
+        raise StoreError(f"{root}: {_reason(err)}") from err
+    try:
         os.mkdir(f"{root}/{identity}", 0o700)
         folder = os.open(f"{root}/{identity}", _FOLDER_FLAGS)
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -251,7 +252,12 @@ def claim(root: str, identity: str, state: State) -> Container:
     except OSError as err:
         raise StoreError(f"{root}/{identity}: {_reason(err)}") from err
     container = Container(root, identity, folder, state)
-    container.save()
+    try:
+        container.save()
+    except BaseException:
+        remove(container)
+        os.close(folder)
+        raise
     return container
 
 
@@ -292,10 +298,13 @@ def salvage(root: str, identity: str) -> Container:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"container {identity} does not exist") from None
     container = Container(root, identity, folder, State("", "", ""))
+    from pycontain.runtime import check
+
     try:
-        container.state.cgroup = cgroup_path(container.config(), identity)
+        spec = check.check(container.config())
     except InvalidInput:
-        container.state.cgroup = cgroup_path({}, identity)
+        spec = {}
+    container.state.cgroup = cgroup_path(spec, identity)
     return container
 
 
@@ -314,21 +323,6 @@ def cgroup_path(spec: oci.Spec, identity: str) -> str:
     """Return where the container's cgroup is: as ``linux.cgroupsPath`` says, or one of ours."""
     path = spec.get("linux", {}).get("cgroupsPath", "")
     return path if path.startswith("/") else f"{CGROUP_PARENT}/{path or identity}"
-
-
-def every(root: str) -> Iterator[Container]:
-    """Yield each container below `root`, open, in the order of their names."""
-    try:
-        names = sorted(os.listdir(root))
-    except FileNotFoundError:
-        return
-    for name in names:
-        try:
-            container = find(root, name)
-        except (NotFound, InvalidInput):
-            continue  # removed meanwhile, or no container's
-        with container:
-            yield container
 
 
 def _read(folder: int, path: str) -> State:

@@ -146,6 +146,16 @@ class MountWords:
         return self.set & ~off | on, self.clear & ~on | off
 
 
+def is_new_dev(mount: oci.Mount) -> bool:
+    """Whether the entry is a file system of the container's own at /dev, to be filled by us."""
+    return is_dev(mount) and not is_bind(mount) and "remount" not in mount.get("options", ())
+
+
+def is_dev(mount: oci.Mount) -> bool:
+    """Whether the entry is at /dev, however that is written."""
+    return [part for part in mount["destination"].split("/") if part not in ("", ".")] == ["dev"]
+
+
 def is_bind(mount: oci.Mount) -> bool:
     """Whether the entry shows a file or folder of the host."""
     options = mount.get("options", ())
@@ -189,25 +199,32 @@ def steps(mount: oci.Mount, maps: tuple[str, str]) -> list[Step]:
 
 def _remount(mount: oci.Mount, words: MountWords, said: str) -> list[Step]:
     target = mount["destination"]
+    if words.copy_up or words.idmap is not None or mount.get("uidMappings"):
+        raise InvalidInput(f"mount {target}: what is mounted already cannot be mapped or filled")
     text = f"change mount {target}{said}"
-    steps = [Step("attributes", target, *words.whole(), text=text)]
-    data = [word for word in words.data if word not in _SUPERBLOCK]
-    if data and not is_bind(mount):
-        steps.append(Step("reconfigure", target, tuple(data), text=text))
+    steps = [Step("attributes", target, *words.whole(), words.propagation, text=text)]
+    if is_bind(mount):
+        _check_bind(target, words)
+    elif words.data:
+        steps.append(Step("reconfigure", target, tuple(words.data), text=text))
     return steps
+
+
+def _check_bind(target: str, words: MountWords) -> None:
+    unknown = [word for word in words.data if word not in _SUPERBLOCK]
+    if unknown:
+        raise InvalidInput(f"mount {target}: unknown option {unknown[0]!r} for a bind")
 
 
 def _bind(mount: oci.Mount, words: MountWords, maps: tuple[str, str], said: str) -> Step:
     source, target = mount.get("source", ""), mount["destination"]
-    unknown = [word for word in words.data if word not in _SUPERBLOCK]
-    if unknown:
-        raise InvalidInput(f"mount {target}: unknown option {unknown[0]!r} for a bind")
+    _check_bind(target, words)
     if words.copy_up:
         raise InvalidInput(f"mount {target}: tmpcopyup is for a tmpfs")
     handle = Handle("tree" if words.recursive else "branch", source, _idmap(mount, words, maps))
     return Step(
         "bind", handle, target, words.set, words.clear, *words.below,
-        words.propagation or MS_PRIVATE, text=f"bind {source} to {target}{said}",
+        words.propagation or MS_PRIVATE | MS_REC, text=f"bind {source} to {target}{said}",
     )  # fmt: skip
 
 
@@ -267,7 +284,7 @@ def _node(
     uid: int = 0,
     gid: int = 0,
 ) -> Step:
-    if shown:
+    if shown and kind != "p":
         return Step("bind", Handle("branch", path), path, 0, 0, 0, 0, MS_PRIVATE,
                     text=f"show the host's {path}")  # fmt: skip
     bits = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[kind]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pycontain.errors import InvalidInput
 from pycontain.kernel.mount import ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE
-from pycontain.runtime import mounts, privileges
+from pycontain.runtime import check, mounts, privileges
 from pycontain.runtime.steps import Handle, Step
 
 TYPE_CHECKING = False
@@ -132,21 +132,19 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
                 Step("devices", CGROUP, settings.devices, text="attach device rules to the cgroup")
             )
     steps += first
-    if "timeOffsets" in linux and "time" in new:
-        steps.append(_time(linux["timeOffsets"]))
+    if "time" in new:
+        steps.append(_time(linux.get("timeOffsets", {})))
     # A cgroup namespace shows as its root the cgroup that its maker is in, and clone makes it
     # while the parent is still that maker: it is made afterwards (cgroup_namespaces(7)). A time
     # namespace is never made by clone: its offsets are written before anybody is in it.
     flags = sum(CLONE_FLAGS[kind] for kind in new if kind not in ("cgroup", "time"))
-    if "time" in new and "timeOffsets" not in linux:
-        steps.append(_time({}))
     steps.append(Step("clone", flags, text=f"clone a process with new {_list(new)} namespaces"))
     if detached:
         steps.append(Step("sync", SYNC_CREATED, text="record the container's process"))
     steps += _user(linux, new)
     steps += privileges.oom_score(process)
-    steps += _identity(new, joined, detached)
     steps += later
+    steps += _identity(new, joined, detached)
     if "cgroup" in new:
         flag = CLONE_FLAGS["cgroup"]
         steps.append(Step("unshare", flag, text="make the cgroup namespace"))
@@ -158,9 +156,21 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
 
 
 def execution(
-    process: oci.Process, join: Step, settings: Settings, detached: Detached | None = None
+    process: oci.Process,
+    join: Step,
+    settings: Settings,
+    detached: Detached | None = None,
+    personality: oci.Personality | None = None,
 ) -> list[Step]:
-    """Return the plan that starts `process` in a running container, entered by `join`."""
+    """Return the plan that starts `process` in a running container, entered by `join`.
+
+    Args:
+        process: what is started.
+        join: the step that enters the container's namespaces.
+        settings: the rest.
+        detached: no monitor keeps it.
+        personality: the container's.
+    """
     handle, flags = join.args[0], join.args[1]
     assert isinstance(handle, Handle)
     assert isinstance(flags, int)
@@ -180,7 +190,8 @@ def execution(
     steps.append(_session(detached))
     if process.get("terminal"):
         steps.append(Step("console", *settings.size, 0, text="open a terminal in the container"))
-    steps += _process(process, settings, detached, {})
+    linux: oci.Linux = {"personality": personality} if personality else {}
+    steps += _process(process, settings, detached, {"linux": linux})
     return steps
 
 
@@ -290,12 +301,12 @@ def _root(spec: oci.Spec, settings: Settings, detached: Detached | None) -> list
         steps.append(Step("mask", tuple(masked), text=f"hide {', '.join(masked)}"))
     if spec["root"].get("readonly"):
         steps.append(
-            Step("attributes", "/", ATTR_RDONLY, 0, text="make the root file system read-only")
+            Step("attributes", "/", ATTR_RDONLY, 0, 0, text="make the root file system read-only")
         )
     steps += _hooks(spec, detached)
     for name, value in linux.get("sysctl", {}).items():
         # After the hooks: those make the interfaces that net.* may be about.
-        path = name.replace(".", "/")
+        path = check.sysctl_path(name)
         steps.append(Step("sysctl", path, value, text=f"set sysctl {name}={value}"))
     pivot = not detached or detached.pivot
     steps.append(
@@ -322,14 +333,21 @@ def _mounts(spec: oci.Spec, settings: Settings) -> list[Step]:
     maps = _maps(linux)
     nodes = mounts.devices(linux.get("devices", []), shown=settings.rootless)
     steps = []
-    if not any(entry["destination"] == "/dev" for entry in entries):
+    if not any(mounts.is_dev(entry) for entry in entries):
         steps += nodes
     for entry in entries:
-        steps += mounts.steps(entry, maps)
-        if entry["destination"] == "/dev" and not mounts.is_bind(entry):
-            # Right away, so that what is mounted below /dev later covers ours. A /dev that was
-            # bound in is somebody else's: nothing is made there.
-            steps += nodes
+        if not mounts.is_new_dev(entry):
+            # A /dev that was bound in is somebody else's: nothing is made there.
+            steps += mounts.steps(entry, maps)
+            continue
+        # Writable as long as it is filled, and filled right away, so that what is mounted below
+        # /dev later covers ours.
+        options = entry.get("options", [])
+        writable = [option for option in options if option not in ("ro", "rro")]
+        steps += mounts.steps({**entry, "options": writable}, maps)
+        steps += nodes
+        if len(writable) < len(options):
+            steps.append(Step("attributes", "/dev", ATTR_RDONLY, 0, 0, text="make /dev read-only"))
     return steps
 
 

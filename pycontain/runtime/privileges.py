@@ -10,6 +10,7 @@ import struct
 
 from pycontain.errors import InvalidInput
 from pycontain.kernel import capability
+from pycontain.runtime import fields
 from pycontain.runtime.steps import Step
 
 TYPE_CHECKING = False
@@ -85,15 +86,8 @@ def cpu_mask(cpus: str) -> bytes:
         InvalidInput: it is none.
     """
     mask = 0
-    try:
-        for part in cpus.split(","):
-            first, _, last = part.strip().partition("-")
-            if int(last or first) > 8191 or int(first) > int(last or first):
-                raise ValueError
-            for cpu in range(int(first), int(last or first) + 1):
-                mask |= 1 << cpu
-    except ValueError:
-        raise InvalidInput(f"processors {cpus!r}: not a list like 0-3,7") from None
+    for cpu in fields.cpu_list(cpus):
+        mask |= 1 << cpu
     size = (mask.bit_length() + 63) // 64 * 8
     return mask.to_bytes(size, "little")
 

@@ -52,7 +52,7 @@ OPERATIONS = (
     ("directory", "sn"),
     ("symlink", "ss"),
     ("node", "snnnn"),
-    ("attributes", "snn"),
+    ("attributes", "snnn"),
     ("reconfigure", "sl"),
     ("hostname", "s"),
     ("domainname", "s"),

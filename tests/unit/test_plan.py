@@ -413,6 +413,16 @@ def test_it_becomes_root_of_a_user_namespace_only_when_it_is_there() -> None:
     assert order(found, "join_first", "clone", "identity", "session")
 
 
+def test_a_user_namespace_that_was_entered_is_neither_made_nor_mapped() -> None:
+    """The caller did it: an ordinary user's."""
+    found = steps(owned(), Detached(entered=True))
+    assert one(found, "clone").args == (0x20000,)
+    assert not {"id_maps", "join_first", "join"} & {*names(found)}
+    assert one(found, "identity").args == (0, 0)
+    assert order(found, "clone", "sync", "oom_score", "identity", "session", "root")
+    assert check(found) is None
+
+
 @pytest.mark.xfail(strict=True, reason="the identity is taken before the namespace is joined")
 def test_it_becomes_root_of_a_user_namespace_that_the_clone_joins() -> None:
     found = steps(joining(user="/u"))
@@ -809,6 +819,12 @@ def test_a_command_becomes_root_of_the_user_namespace_when_it_has_joined_it() ->
     assert one(found, "identity").args == (0, 0)
     assert order(found, "clone", "join", "identity", "enter", "session", "credentials")
     assert "identity" not in names(execution())
+
+
+def test_a_command_of_a_caller_in_the_user_namespace_becomes_its_root() -> None:
+    found = execution(Step("join", PROCESS, 0x20000), Detached(entered=True, wait=False))
+    assert one(found, "identity").args == (0, 0)
+    assert order(found, "clone", "join", "identity", "enter", "session")
 
 
 def test_a_command_outside_of_any_cgroup() -> None:

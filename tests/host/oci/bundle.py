@@ -522,12 +522,9 @@ class Bundle:
     def kept(self) -> list[str]:
         """The containers of which there is a trace in the state folder."""
         try:
-            return [name for name in os.listdir(self.root) if self._known(name)]
+            return os.listdir(self.root)
         except FileNotFoundError:
             return []
-
-    def _known(self, name: str) -> bool:
-        return any(bundle.own in name for bundle in (self, *self._others))
 
     # ------------------------------------------------------------------------------- the ending
 

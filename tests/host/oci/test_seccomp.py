@@ -346,9 +346,7 @@ def test_a_listener_without_notify_is_ignored(bundle: Bundle) -> None:
     assert probe(bundle, CALL) == "EPERM"
 
 
-@pytest.mark.parametrize(
-    "name", ["write", "execve"]
-)
+@pytest.mark.parametrize("name", ["write", "execve"])
 def test_notify_of_calls_that_the_runtime_needs_itself(bundle: Bundle, name: str) -> None:
     """Waiting for an agent to answer its own call, the start would never end."""
     with Listener(bundle) as listener:
