@@ -52,6 +52,10 @@ static int state_file(const struct hook *hook)
 
 static void become(const struct hook *hook, int state, int output)
 {
+    sigset_t none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     if (dup2(state, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0 ||
         sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
         _exit(126);

@@ -60,8 +60,10 @@ def run(command: Command) -> int:
     """``run``: create, start, and unless it is detached, wait and delete."""
     values = command.values
     detached = values.on("detach")
-    if not detached and not values.on("no-subreaper"):
-        process.become_subreaper()
+    if not detached:
+        foreground.hold_signals()
+        if not values.on("no-subreaper"):
+            process.become_subreaper()
     terminal = foreground.Terminal()
     with _create(command, detached=detached, terminal=terminal) as container:
         container.state.complete = True

@@ -59,6 +59,7 @@ def execute(command: Command) -> int:
         socket = values.text("console-socket")
         create.check_terminal(process, socket, detached=detached)
         if not detached:
+            foreground.hold_signals()
             processes.become_subreaper()
         terminal = foreground.Terminal()
         start = _Start(command, container, spec, process, inherit, terminal)

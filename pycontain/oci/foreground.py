@@ -61,6 +61,16 @@ class Terminal:
             self._before = None
 
 
+def hold_signals() -> None:
+    """Keep signals until ``wait``: one that comes while a process is being started is for it."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _forwarded())
+
+
+def _forwarded() -> list[int]:
+    # 32 and 33 are the C library's own (nptl(7)).
+    return [number for number in range(1, _signal.NSIG) if number not in _KEPT | {32, 33}]
+
+
 def wait(pid: int, terminal: Terminal) -> int:
     """Stay until our child `pid` has ended.
 
@@ -87,9 +97,9 @@ def _forward_signals(pidfd: int) -> None:
     def forward(number: int, _: object) -> None:
         lib.pidfd_send_signal(pidfd, number)  # it may have ended: then there is nobody to tell
 
-    for number in range(1, _signal.NSIG):
-        if number not in _KEPT and number not in (32, 33):  # glibc's own, nptl(7)
-            _signal.signal(number, forward)
+    for number in _forwarded():
+        _signal.signal(number, forward)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _forwarded())
 
 
 def _relay(console: int, pidfd: int) -> None:

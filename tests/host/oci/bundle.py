@@ -522,7 +522,8 @@ class Bundle:
     def kept(self) -> list[str]:
         """The containers of which there is a trace in the state folder."""
         try:
-            return os.listdir(self.root)
+            # What no id can be called is the runtime's own: a cache.
+            return [name for name in os.listdir(self.root) if not name.startswith("@")]
         except FileNotFoundError:
             return []
 
