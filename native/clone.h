@@ -31,6 +31,7 @@ int step_cwd(const struct step *step);
 int step_scheduler(const struct step *step);
 int step_io_priority(const struct step *step);
 int step_affinity(const struct step *step);
+int step_memory_policy(const struct step *step);
 int step_apparmor(struct clone *c, const struct step *step);
 int step_lookup(const struct step *step);
 int step_wait(struct clone *c, uint32_t index);

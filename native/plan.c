@@ -54,6 +54,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_SCHEDULER] = {"scheduler", SIDE_CONTAINER, "b"},
     [OP_IO_PRIORITY] = {"io_priority", SIDE_CONTAINER, "n"},
     [OP_AFFINITY] = {"affinity", SIDE_CONTAINER, "b"},
+    [OP_MEMORY_POLICY] = {"memory_policy", SIDE_CONTAINER, "nb"},
     [OP_APPARMOR] = {"apparmor", SIDE_CONTAINER, "s"},
     [OP_RLIMIT] = {"rlimit", SIDE_CONTAINER, "nnn"},
     [OP_NO_NEW_PRIVS] = {"no_new_privs", SIDE_CONTAINER, ""},

@@ -77,6 +77,7 @@ enum op {
     OP_SCHEDULER, /* struct sched_attr */
     OP_IO_PRIORITY, /* class and level, as ioprio_set has it */
     OP_AFFINITY,  /* cpu mask */
+    OP_MEMORY_POLICY, /* MPOL_… mode with its flags, node mask */
     OP_APPARMOR,  /* profile */
     OP_RLIMIT,    /* RLIMIT_…, soft, hard */
     OP_NO_NEW_PRIVS,

@@ -241,6 +241,15 @@ int step_affinity(const struct step *step)
     return (int)syscall(SYS_sched_setaffinity, 0, step->args[0].size, step->args[0].data);
 }
 
+int step_memory_policy(const struct step *step)
+{
+    const struct arg *nodes = &step->args[1];
+
+    /* The kernel takes one bit less than it is told of (get_nodes, mm/mempolicy.c). */
+    return (int)syscall(SYS_set_mempolicy, (int)arg_number(step, 0),
+                        nodes->size ? nodes->data : NULL, nodes->size * 8ul + 1);
+}
+
 /* Takes effect at the exec (apparmor's interface in proc, attr/exec). */
 int step_apparmor(struct clone *c, const struct step *step)
 {

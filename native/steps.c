@@ -669,6 +669,8 @@ static int container_step(struct clone *c, uint32_t index)
         return step_io_priority(step);
     case OP_AFFINITY:
         return step_affinity(step);
+    case OP_MEMORY_POLICY:
+        return step_memory_policy(step);
     case OP_APPARMOR:
         return step_apparmor(c, step);
     case OP_HOOK:

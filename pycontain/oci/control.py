@@ -7,7 +7,7 @@ import os
 
 from pycontain.errors import InvalidInput, InvalidState, NotFound, StoreError
 from pycontain.kernel import cgroup, process
-from pycontain.oci import create, document, state
+from pycontain.oci import document, ending, state
 from pycontain.oci.flags import SWITCH, Flag
 
 TYPE_CHECKING = False
@@ -118,7 +118,7 @@ def delete(command: Command) -> int:
         container.lock(keep=force)
         if not force:
             _check_stopped(container)
-        create.destroy(container)
+        ending.destroy(container)
     return 0
 
 

@@ -1,30 +1,26 @@
-"""``create``, ``run`` and ``start``: from a bundle to a running process."""
+"""``create`` and ``run``: from a bundle to a process that waits for ``start``."""
 
 from __future__ import annotations
 
 import errno
 import os
-import select
 
 from pycontain.errors import (
     InvalidInput,
-    InvalidState,
     KernelError,
     NotSupported,
     PycontainError,
-    kernel_error,
 )
-from pycontain.kernel import capability, devices, mount, process, userns
-from pycontain.oci import document, foreground, log, sockets, state
+from pycontain.kernel import devices, mount, process
+from pycontain.oci import caller, document, ending, foreground, log, start, state
 from pycontain.oci.flags import NUMBER, SWITCH, VALUE, Flag
-from pycontain.runtime import cgroups, check, plan, privileges, runner, seccomp
+from pycontain.runtime import cgroups, check, plan, runner
 from pycontain.runtime.handover import open_native
+from pycontain.runtime.mounts import MountWords
 from pycontain.runtime.resources import writes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pycontain.model import oci
     from pycontain.oci.main import Command
     from pycontain.oci.state import Container
@@ -70,75 +66,16 @@ def run(command: Command) -> int:
         container.save()
         pid = container.state.pid
         try:
-            begin(container)
+            start.begin(container)
         except BaseException:
-            destroy(container)
+            ending.destroy(container)
             raise
         if detached:
             return 0
         code = foreground.wait(pid, terminal)
         if not values.on("keep"):
-            destroy(container)
+            ending.destroy(container)
     return code
-
-
-def start(command: Command) -> int:
-    """``start``: let the created process become its program."""
-    with state.find(command.root, command.identity()) as container:
-        container.lock()
-        status = container.status()
-        if status != "created":
-            raise InvalidState(f"container {container.id} cannot be started: it is {status}")
-        begin(container)
-    return 0
-
-
-def begin(container: Container) -> None:
-    """Say start, and wait until the program runs.
-
-    Raises:
-        InvalidState: the process is gone.
-        PycontainError: a startContainer hook failed, or the program cannot be executed.
-    """
-    spec = container.config()
-    if "process" not in spec:
-        raise InvalidInput("config.json: process: missing: there is nothing to start")
-    try:
-        fifo = os.open(state.FIFO, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC,
-                       dir_fd=container.folder)  # fmt: skip
-    except OSError as err:
-        # ENXIO: nobody has it open for reading (fifo(7)).
-        raise InvalidState(
-            f"container {container.id} cannot be started: its process is gone"
-        ) from err
-    try:
-        os.write(fifo, b"0")
-        os.unlink(state.FIFO, dir_fd=container.folder)
-        # The reader's end closes on exec, or when it dies.
-        poller = select.poll()
-        poller.register(fifo, 0)
-        while not poller.poll():
-            pass
-    finally:
-        os.close(fifo)
-    _raise_late_failure(container)
-    try:
-        for hook in _hooks(spec, "poststart"):
-            _run_hook(hook, container, "running")
-    except PycontainError:
-        # runtime.md, "Lifecycle", step 10: an error, and the container is stopped.
-        end(container)
-        raise
-
-
-def _raise_late_failure(container: Container) -> None:
-    file = os.open(state.FAILURE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=container.folder)
-    try:
-        failure = runner.late_failure(container.state.late, file)
-    finally:
-        os.close(file)
-    if failure:
-        raise failure
 
 
 def _create(
@@ -146,16 +83,16 @@ def _create(
 ) -> Container:
     values = command.values
     # First of all: whatever we open takes the lowest number that is free.
-    inherit = inherit_count(values.number("preserve-fds"))
+    inherit = caller.inherit_count(values.number("preserve-fds"))
     identity = command.identity()
     bundle = os.path.abspath(values.text("bundle") or ".")
     spec = check.check(document.load(f"{bundle}/config.json"))
-    check_terminal(spec.get("process", {}), values.text("console-socket"), detached=detached)
+    caller.check_terminal(spec.get("process", {}), values.text("console-socket"), detached=detached)
     _absolute_sources(spec, bundle)
-    if command.rootless:
+    if command.rootless or caller.has_user_namespace(spec.get("linux", {})):
         _bind_cgroups(spec)
     if "process" in spec:
-        grant(spec["process"], spec.get("linux", {}))
+        caller.grant(spec["process"], spec.get("linux", {}))
     entered = enter_user_namespace(spec) if os.geteuid() else False
     new = state.State(bundle, _rootfs(spec, bundle), log.now())
     new.annotations = spec.get("annotations", {})
@@ -170,42 +107,6 @@ def _create(
         os.close(container.folder)
         raise
     return container
-
-
-def check_terminal(process: oci.Process, socket: str, *, detached: bool) -> None:
-    """Refuse a terminal that nobody would serve, and a socket that nothing would go to.
-
-    Raises:
-        InvalidInput: with the reason.
-    """
-    wanted = process.get("terminal", False)
-    if wanted and detached and not socket:
-        raise InvalidInput("a terminal needs --console-socket where nobody stays to serve it")
-    if socket and not (wanted and detached):
-        raise InvalidInput("--console-socket: the process has no terminal, or its caller serves it")
-
-
-def console_size(process: oci.Process) -> tuple[int, int]:
-    """Return rows and columns of the terminal, zeros where nothing is said."""
-    size = process.get("consoleSize", {"height": 0, "width": 0})
-    return size["height"], size["width"]
-
-
-def hand_listener_over(container: Container, spec: oci.Spec, fd: int, pid: int) -> None:
-    """Send a seccomp listener to its agent (config-linux.md, "The Container Process State").
-
-    Raises:
-        KernelError: the agent does not listen.
-    """
-    profile = spec["linux"]["seccomp"]
-    report = {
-        "ociVersion": state.SPEC_VERSION,
-        "fds": ["seccompFd"],
-        "pid": pid,
-        "metadata": profile.get("listenerMetadata", ""),
-        "state": container.report_as(container.status(), container.state.pid),
-    }
-    sockets.send(profile["listenerPath"], document.dump(report).encode(), fd)
 
 
 def _rootfs(spec: oci.Spec, bundle: str) -> str:
@@ -239,29 +140,6 @@ def _bind_cgroups(spec: oci.Spec) -> None:
         if entry.get("type") in ("cgroup", "cgroup2"):
             entry["type"], entry["source"] = "bind", "/sys/fs/cgroup"
             entry["options"] = ["rbind", *entry.get("options", [])]
-
-
-def grant(process: oci.Process, linux: oci.Linux) -> None:
-    """Take out of the capabilities of `process` what cannot be granted, with a warning."""
-    if "capabilities" not in process:
-        return
-    limit = None if has_user_namespace(linux) else capability.bounding_set()
-    process["capabilities"], refused = privileges.grantable(process["capabilities"], limit)
-    if refused:
-        log.warn(f"capabilities that cannot be granted are left out: {', '.join(refused)}")
-
-
-def _hooks(spec: oci.Spec, kind: str) -> Sequence[oci.Hook]:
-    hooks: Sequence[oci.Hook] = spec.get("hooks", {}).get(kind, [])  # type: ignore[assignment]
-    return hooks
-
-
-def _run_hook(hook: oci.Hook, container: Container, status: str) -> None:
-    path = hook["path"]
-    report = document.dump(container.report_as(status, container.state.pid))
-    runner.run_hook(
-        path, hook.get("args") or [path], hook.get("env", []), hook.get("timeout", 0), report
-    )
 
 
 class _Creation:
@@ -299,7 +177,7 @@ class _Creation:
         root = self._keep(mount.clone_tree(container.state.rootfs, recursive=True))
         given[plan.ROOT] = root
         if "process" in spec:
-            complete_environment(spec["process"], root)
+            caller.complete_environment(spec["process"], root)
         container.keep_config(spec)
         given.update(self._wait_files())
         folder = self._cgroup()
@@ -313,17 +191,14 @@ class _Creation:
             notify=self._notify,
         )  # fmt: skip
         pid, container.state.late = runner.start(steps, given, listener)
-        if path := self.values.text("pidfd-socket"):
-            sockets.send_pidfd(path, pid)
-        if path := self.values.text("pid-file"):
-            write_pid_file(path, pid)
+        caller.make_known(self.values, pid)
 
     def _keep(self, fd: int) -> int:
         self.own.append(fd)
         return fd
 
     def _streams(self) -> dict[Handle, int]:
-        given = streams(self.own)
+        given = caller.streams(self.own)
         for number in range(3, 3 + self.inherit):
             given[plan.inherited(number)] = number
         return given
@@ -367,11 +242,11 @@ class _Creation:
 
     def _settings(self, linux: oci.Linux, folder: int) -> plan.Settings:
         return plan.Settings(
-            rootless=self.command.rootless or has_user_namespace(linux),
+            rootless=self.command.rootless or caller.has_user_namespace(linux),
             cgroup=folder >= 0,
             devices=device_program(linux) if folder >= 0 and not self.command.rootless else None,
-            seccomp=seccomp_filter(linux, self.command.root),
-            size=console_size(self.spec.get("process", {})),
+            seccomp=caller.seccomp_filter(linux, self.command.root),
+            size=caller.console_size(self.spec.get("process", {})),
         )
 
     def _detached(self) -> plan.Detached:
@@ -395,17 +270,19 @@ class _Creation:
 
     def _runtime_hooks(self, _: int) -> None:
         for kind in ("prestart", "createRuntime"):
-            for hook in _hooks(self.spec, kind):
-                _run_hook(hook, self.container, "creating")
+            for hook in ending.hooks(self.spec, kind):
+                ending.run_hook(hook, self.container, "creating")
 
     def _console(self, fd: int) -> None:
         if path := self.values.text("console-socket"):
+            from pycontain.oci import sockets
+
             sockets.send_console(path, fd)
         elif self.terminal is not None:
             self.terminal.take(fd)
 
     def _notify(self, fd: int, pid: int) -> None:
-        hand_listener_over(self.container, self.spec, fd, pid)
+        caller.hand_listener_over(self.container, self.spec, fd, pid)
 
     def undo(self) -> None:
         """Take back what a failed creation made; what cannot be taken back is logged."""
@@ -414,66 +291,31 @@ class _Creation:
             if self.cgroup_made:
                 state.remove_cgroup(container.state.cgroup)
             if container.state.pid:
-                run_poststop(container, self.spec)
+                ending.run_poststop(container, self.spec)
             state.remove(container)
         except PycontainError as err:
             log.warn(f"create: undoing it: {err}")
 
 
 def _cgroup_owner(spec: oci.Spec) -> int | None:
-    """Who may make cgroups below the container's: its root, where it is shown them writable
+    """Who may make cgroups below the container's: its user, where it is shown them writable
     (config-linux.md, "Cgroup ownership"). The uid on the host; None for nobody else.
     """
     linux = spec.get("linux", {})
     new = {entry["type"] for entry in linux.get("namespaces", []) if not entry.get("path")}
     writable = any(
-        entry.get("type") in ("cgroup", "cgroup2") and "ro" not in entry.get("options", [])
+        entry.get("type") in ("cgroup", "cgroup2")
+        and os.path.normpath(entry["destination"]) == "/sys/fs/cgroup"
+        and not MountWords(entry.get("options", [])).whole()[0] & mount.ATTR_RDONLY
         for entry in spec.get("mounts", [])
     )
     if not writable or not {"user", "cgroup"} <= new:
         return None
+    uid = spec.get("process", {}).get("user", {}).get("uid", 0)
     for entry in linux.get("uidMappings", []):
-        if entry["containerID"] == 0:
-            return entry["hostID"]
+        if 0 <= uid - entry["containerID"] < entry["size"]:
+            return entry["hostID"] + uid - entry["containerID"]
     return None
-
-
-def run_poststop(container: Container, spec: oci.Spec) -> None:
-    """Run the poststop hooks: a failure is logged (runtime.md, "Lifecycle", step 13)."""
-    for hook in _hooks(spec, "poststop"):
-        try:
-            _run_hook(hook, container, "stopped")
-        except PycontainError as err:
-            log.warn(f"poststop: {err}")
-
-
-def destroy(container: Container) -> None:
-    """Kill what is left of a container and remove all that was made for it.
-
-    Raises:
-        KernelError, StoreError: something cannot be removed.
-    """
-    end(container)
-    if container.state.cgroup:
-        state.remove_cgroup(container.state.cgroup)
-    spec: oci.Spec = container.config() if container.state.pid else {}
-    state.remove(container)
-    run_poststop(container, spec)
-
-
-def end(container: Container) -> None:
-    """Kill the container's first process, if it runs, and wait until it has ended."""
-    if not container.alive():
-        return
-    pidfd = container.pidfd()
-    try:
-        process.send_signal(pidfd, 9)
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        if not poller.poll(10_000):
-            raise KernelError("kill", f"container {container.id}", 110)
-    finally:
-        os.close(pidfd)
 
 
 def around_pid(container: Container, status: str) -> tuple[str, str]:
@@ -500,13 +342,10 @@ def enter_user_namespace(spec: oci.Spec) -> bool:
     )
     if not uids or not gids:
         raise InvalidInput("linux: a user namespace needs uidMappings and gidMappings")
+    from pycontain.kernel import userns
+
     userns.enter_new(uids, gids, open_native)
     return True
-
-
-def has_user_namespace(linux: oci.Linux) -> bool:
-    """Whether the container lives in a user namespace that is not ours."""
-    return any(entry["type"] == "user" for entry in linux.get("namespaces", []))
 
 
 def device_program(linux: oci.Linux) -> bytes:
@@ -515,85 +354,3 @@ def device_program(linux: oci.Linux) -> bytes:
     rules += linux.get("resources", {}).get("devices", [])
     rules += devices.DEFAULT_RULES[1:]
     return devices.program(rules)
-
-
-def seccomp_filter(linux: oci.Linux, root: str) -> tuple[bytes, int] | None:
-    """Return the compiled filter, from a cache beside the containers under a name that is no id."""
-    profile = linux.get("seccomp")
-    if profile is None:
-        return None
-    compiled = seccomp.compile_filter(profile, f"{root}/@seccomp")
-    return compiled.program, compiled.flags
-
-
-def streams(own: list[int]) -> dict[Handle, int]:
-    """Return our standard streams as a plan's; /dev/null stands in for closed ones."""
-    given = {}
-    for number, handle in enumerate(runner.STREAMS):
-        try:
-            os.fstat(number)
-            given[handle] = number
-        except OSError:
-            own.append(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC))
-            given[handle] = own[-1]
-    return given
-
-
-def complete_environment(process: oci.Process, root: int) -> None:
-    """Add what programs count on: HOME as the passwd of the root says, and LISTEN_PID.
-
-    Raises:
-        PycontainError: passwd cannot be read.
-    """
-    lines = process.setdefault("env", [])
-    if not any(line.startswith("HOME=") for line in lines):
-        from pycontain.runtime import accounts
-
-        uid = process.get("user", {}).get("uid", 0)
-        lines.append(f"HOME={accounts.home(root, uid)}")
-    if _listen_fds():
-        # sd_listen_fds(3): the program is the first process of its pid namespace.
-        lines += [f"LISTEN_FDS={_listen_fds()}", "LISTEN_PID=1"]
-
-
-def _listen_fds() -> int:
-    count = os.environ.get("LISTEN_FDS", "")
-    if not count.isdecimal() or os.environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
-        return 0
-    return int(count)
-
-
-def inherit_count(asked: int) -> int:
-    """Return how many descriptors from 3 on are passed on: those asked for, and LISTEN_FDS.
-
-    Raises:
-        InvalidInput: one of them is not open.
-    """
-    count = asked + _listen_fds()
-    if count < 0:
-        raise InvalidInput("--preserve-fds: negative")
-    for number in range(3, 3 + count):
-        try:
-            os.fstat(number)
-        except OSError:
-            raise InvalidInput(f"--preserve-fds: descriptor {number} is not open") from None
-    return count
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid file, whole or not at all.
-
-    Raises:
-        KernelError: it cannot be written.
-    """
-    folder, _, name = os.path.abspath(path).rpartition("/")
-    temporary = f"{folder}/.{name}.{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(fd, str(pid).encode())
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-    except OSError as err:
-        raise kernel_error("write pid file", path, err.errno or 0) from err

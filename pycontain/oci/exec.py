@@ -6,9 +6,9 @@ import os
 
 from pycontain.errors import InvalidInput, InvalidState
 from pycontain.kernel import process as processes
-from pycontain.oci import create, document, foreground, sockets, state
+from pycontain.oci import caller, document, foreground, state
 from pycontain.oci.flags import LIST, NUMBER, SWITCH, VALUE, Flag, UsageError
-from pycontain.runtime import cgroups, check, plan, runner
+from pycontain.runtime import plan, runner
 from pycontain.runtime.steps import Handle, Step
 
 TYPE_CHECKING = False
@@ -37,13 +37,18 @@ FLAGS = (
     Flag("cgroup", LIST, "cgroup below the container's to run in"),
     Flag("ignore-paused", SWITCH, "start it in a paused container too"),
 )
+_OF_THE_CALLER = frozenset(
+    ("console-socket", "pidfd-socket", "process", "detach", "pid-file", "preserve-fds", "cgroup",
+     "ignore-paused")
+)  # fmt: skip
+"""Flags that say nothing of the process itself."""
 _PROCESS = Handle("given", "container process")
 
 
 def execute(command: Command) -> int:
     """``exec``: start it, and unless it is detached, stay for its end."""
     values = command.values
-    inherit = create.inherit_count(values.number("preserve-fds"))
+    inherit = caller.inherit_count(values.number("preserve-fds"))
     words = command.words(1)
     with state.find(command.root, words[0]) as container:
         status = container.status()
@@ -57,7 +62,7 @@ def execute(command: Command) -> int:
         process = _process(values, words[1:], spec)
         detached = values.on("detach")
         socket = values.text("console-socket")
-        create.check_terminal(process, socket, detached=detached)
+        caller.check_terminal(process, socket, detached=detached)
         if not detached:
             foreground.hold_signals()
             processes.become_subreaper()
@@ -72,6 +77,8 @@ def _process(values: Values, words: list[str], spec: oci.Spec) -> oci.Process:
     command.
     """
     if path := values.text("process"):
+        from pycontain.runtime import check
+
         process = check.check_process(document.load(path), spec=spec, name=path)
     elif words:
         base: oci.Process = spec.get("process") or {"cwd": "/"}
@@ -79,10 +86,13 @@ def _process(values: Values, words: list[str], spec: oci.Spec) -> oci.Process:
         process["terminal"] = False
     else:
         raise UsageError("exec: a command, or --process, is needed")
-    _change(process, values)
-    # Checked once more: flags are somebody's words too.
-    process = check.check_process(process, spec=spec, name="exec")
-    create.grant(process, spec.get("linux", {}))
+    if values.given - _OF_THE_CALLER:
+        # Flags are somebody's words: what they make is checked like any document.
+        from pycontain.runtime import check
+
+        _change(process, values)
+        process = check.check_process(process, spec=spec, name="exec")
+    caller.grant(process, spec.get("linux", {}))
     return process
 
 
@@ -159,7 +169,7 @@ class _Start:
                 os.close(fd)
 
     def _run(self) -> int:
-        given = create.streams(self.own)
+        given = caller.streams(self.own)
         for number in range(3, 3 + self.inherit):
             given[plan.inherited(number)] = number
         given[_PROCESS] = pidfd = self._keep(self.container.pidfd())
@@ -169,7 +179,7 @@ class _Start:
         # Checked after the open: the pid still was the container's.
         if not self.container.alive():
             raise InvalidState(f"container {self.container.id} is not running")
-        create.complete_environment(self.process, root)
+        caller.complete_environment(self.process, root)
         folder = self._cgroup()
         if folder >= 0:
             given[plan.CGROUP] = folder
@@ -181,22 +191,19 @@ class _Start:
             processes.enter(pidfd, plan.CLONE_FLAGS["user"])
             flags -= plan.CLONE_FLAGS["user"]
         settings = plan.Settings(
-            rootless=create.has_user_namespace(linux),
+            rootless=caller.has_user_namespace(linux),
             cgroup=folder >= 0,
-            seccomp=create.seccomp_filter(linux, self.root),
-            size=create.console_size(self.process),
+            seccomp=caller.seccomp_filter(linux, self.root),
+            size=caller.console_size(self.process),
         )
         detached = plan.Detached(inherit=self.inherit, wait=False, entered=entered)
         steps = plan.execution(
             self.process, Step("join", _PROCESS, flags), settings, detached,
-            linux.get("personality"),
+            linux.get("personality"), linux.get("memoryPolicy"),
         )  # fmt: skip
         listener = runner.Listener({}, console=self._console, notify=self._notify)
         pid, _ = runner.start(steps, given, listener)
-        if path := self.values.text("pidfd-socket"):
-            sockets.send_pidfd(path, pid)
-        if path := self.values.text("pid-file"):
-            create.write_pid_file(path, pid)
+        caller.make_known(self.values, pid)
         return pid
 
     def _keep(self, fd: int) -> int:
@@ -214,13 +221,15 @@ class _Start:
             raise InvalidInput("--cgroup: cgroup v2 has one hierarchy: give one")
         if below and ".." in below[0].split("/"):
             raise InvalidInput(f"--cgroup {below[0]}: must not lead out of the container's cgroup")
-        return self._keep(cgroups.open_folder("/".join([path, *(n.strip("/") for n in below)])))
+        return self._keep(state.open_cgroup("/".join([path, *(n.strip("/") for n in below)])))
 
     def _console(self, fd: int) -> None:
         if path := self.values.text("console-socket"):
+            from pycontain.oci import sockets
+
             sockets.send_console(path, fd)
         else:
             self.terminal.take(fd)
 
     def _notify(self, fd: int, pid: int) -> None:
-        create.hand_listener_over(self.container, self.spec, fd, pid)
+        caller.hand_listener_over(self.container, self.spec, fd, pid)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pycontain.errors import NotSupported
 from pycontain.kernel import capability
 from pycontain.oci import document, state
-from pycontain.runtime import check, mounts, plan, resources, seccomp, steps
+from pycontain.runtime import check, mounts, plan, privileges, resources, seccomp, steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +68,10 @@ def _linux() -> dict[str, object]:
         "apparmor": {"enabled": "apparmor" in operations},
         "selinux": {"enabled": _is_supported("process.selinuxLabel")},
         "intelRdt": {"enabled": _is_supported("linux.intelRdt"), "schemata": False},
-        # No mode is known, so no policy can be set.
-        "memoryPolicy": {"modes": [], "flags": []},
+        "memoryPolicy": {
+            "modes": [*privileges.MEMORY_MODES],
+            "flags": [*privileges.MEMORY_FLAGS],
+        },
         "mountExtensions": {"idmap": {"enabled": bool(mounts.IDMAP)}},
         "netDevices": {"enabled": _is_supported("linux.netDevices")},
     }

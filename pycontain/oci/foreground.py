@@ -7,7 +7,6 @@ import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
 import select
-import termios
 
 from pycontain._native._kernel import lib
 
@@ -35,12 +34,16 @@ class Terminal:
 
     def resize(self, *_: object) -> None:
         """Give the process's terminal the size of ours."""
+        import termios
+
         if os.isatty(0):
             size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
             fcntl.ioctl(self.fd, termios.TIOCSWINSZ, size)
 
     def raw(self) -> None:
         """Let our terminal pass every key on."""
+        import termios
+
         if not os.isatty(0):
             return
         self._before = termios.tcgetattr(0)
@@ -57,6 +60,8 @@ class Terminal:
     def restore(self) -> None:
         """Make our terminal what it was."""
         if self._before is not None:
+            import termios
+
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)  # type: ignore[arg-type]
             self._before = None
 

@@ -28,7 +28,7 @@ HELP = Flag("help h", SWITCH, "print this")
 # verb → module, function, its flags' name in the module, arguments, one line.
 VERBS = {
     "create": ("create", "create", "FLAGS", "ID", "make a container, up to its program"),
-    "start": ("create", "start", "", "ID", "let a created container run its program"),
+    "start": ("start", "start", "", "ID", "let a created container run its program"),
     "run": ("create", "run", "RUN_FLAGS", "ID", "create and start"),
     "state": ("control", "show_state", "", "ID", "print what a container is"),
     "kill": ("control", "kill", "KILL_FLAGS", "ID [SIGNAL]", "send a signal, SIGTERM by default"),

@@ -15,7 +15,6 @@ import stat
 from pycontain.errors import Conflict, InvalidInput, InvalidState, NotFound, StoreError
 from pycontain.kernel import cgroup, process
 from pycontain.oci import document
-from pycontain.runtime import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ class Container:
         if not self.state.cgroup:
             return None
         try:
-            return cgroups.open_folder(self.state.cgroup)
+            return open_cgroup(self.state.cgroup)
         except NotFound:
             return None
 
@@ -243,20 +242,27 @@ def claim(root: str, identity: str, state: State) -> Container:
         os.makedirs(root, 0o700, exist_ok=True)
     except OSError as err:
         raise StoreError(f"{root}: {_reason(err)}") from err
+    path = f"{root}/{identity}"
     try:
-        os.mkdir(f"{root}/{identity}", 0o700)
-        folder = os.open(f"{root}/{identity}", _FOLDER_FLAGS)
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        os.mkdir(path, 0o700)
     except FileExistsError:
         raise Conflict(f"container {identity} already exists") from None
     except OSError as err:
-        raise StoreError(f"{root}/{identity}: {_reason(err)}") from err
+        raise StoreError(f"{path}: {_reason(err)}") from err
+    try:
+        folder = os.open(path, _FOLDER_FLAGS)
+    except OSError as err:
+        os.rmdir(path)
+        raise StoreError(f"{path}: {_reason(err)}") from err
     container = Container(root, identity, folder, state)
     try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         container.save()
     except BaseException:
-        remove(container)
-        os.close(folder)
+        try:
+            remove(container)
+        finally:
+            os.close(folder)
         raise
     return container
 
@@ -298,14 +304,37 @@ def salvage(root: str, identity: str) -> Container:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"container {identity} does not exist") from None
     container = Container(root, identity, folder, State("", "", ""))
-    from pycontain.runtime import check
-
-    try:
-        spec = check.check(container.config())
-    except InvalidInput:
-        spec = {}
-    container.state.cgroup = cgroup_path(spec, identity)
+    container.state.cgroup = cgroup_path(_part(container), identity)
     return container
+
+
+def _part(container: Container) -> oci.Spec:
+    """Of a configuration that nobody vouches for: where the cgroup is."""
+    try:
+        spec: object = container.config()
+    except InvalidInput:
+        return {}
+    linux = spec.get("linux") if isinstance(spec, dict) else None
+    path = linux.get("cgroupsPath") if isinstance(linux, dict) else None
+    if not isinstance(path, str) or ".." in path.split("/"):
+        return {}
+    return {"linux": {"cgroupsPath": path}}
+
+
+def open_cgroup(path: str) -> int:
+    """Return a descriptor of a cgroup that is there.
+
+    Raises:
+        NotFound: it is not.
+        KernelError: it cannot be opened.
+    """
+    root = cgroup.open_root()
+    try:
+        return cgroup.open_folder(root, path.strip("/"))
+    except FileNotFoundError:
+        raise NotFound(f"cgroup {path} does not exist") from None
+    finally:
+        os.close(root)
 
 
 def remove_cgroup(path: str) -> None:
@@ -314,6 +343,8 @@ def remove_cgroup(path: str) -> None:
     Raises:
         KernelError: processes do not leave, or the caller may not.
     """
+    from pycontain.runtime import cgroups
+
     cgroups.remove(path)
     if path.startswith(f"{CGROUP_PARENT}/"):
         cgroups.remove_empty(CGROUP_PARENT)

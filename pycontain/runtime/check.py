@@ -41,7 +41,6 @@ UNSUPPORTED: tuple[tuple[str, object, str], ...] = (
     ("process.selinuxLabel", "", "SELinux labels are not supported"),
     ("linux.mountLabel", "", "SELinux labels are not supported"),
     ("linux.intelRdt", None, "resctrl is not supported"),
-    ("linux.memoryPolicy", None, "memory policies are not supported"),
     ("linux.netDevices", {}, "moving network devices is not supported"),
     ("vm", None, "virtual machines are not supported"),
 )
@@ -191,6 +190,8 @@ def _rules(spec: oci.Spec) -> None:
         _mount(mount, f"mounts[{at}]", "user" in namespaces)
     for at, device in enumerate(linux.get("devices", [])):
         _device(device, f"linux.devices[{at}]")
+    if "memoryPolicy" in linux:
+        _below("linux.memoryPolicy", _memory_policy, linux["memoryPolicy"])
     if "seccomp" in linux:
         _seccomp(linux["seccomp"])
     if "resources" in linux:
@@ -309,6 +310,29 @@ def _device(device: oci.Device, path: str) -> None:
     for key in ("major", "minor"):
         if key not in device and device["type"] != "p":
             raise Wrong(f"{path}.{key}", "missing")
+
+
+_NODELESS = ("MPOL_DEFAULT", "MPOL_LOCAL")
+_NODES_BY_CHOICE = ("MPOL_PREFERRED",)
+_BALANCING = "MPOL_F_NUMA_BALANCING"
+_BALANCED = ("MPOL_BIND", "MPOL_PREFERRED_MANY")
+_PLACING = ("MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES")
+
+
+def _memory_policy(policy: oci.MemoryPolicy) -> None:
+    """Check what set_mempolicy(2) would answer EINVAL to, and what it would silently ignore."""
+    mode, nodes, flags = policy["mode"], policy.get("nodes", ""), policy.get("flags", [])
+    if nodes and mode in _NODELESS:
+        raise Wrong("nodes", f"{mode} takes none")
+    if not nodes and mode not in (*_NODELESS, *_NODES_BY_CHOICE):
+        raise Wrong("nodes", f"missing for {mode}")
+    if _BALANCING in flags and mode not in _BALANCED:
+        raise Wrong("flags", f"{mode} takes no {_BALANCING}")
+    placing = [flag for flag in _PLACING if flag in flags]
+    if placing and not nodes:
+        raise Wrong("flags", f"{placing[0]} is nothing without nodes")
+    if len(placing) > 1:
+        raise Wrong("flags", f"{' and '.join(placing)} exclude each other")
 
 
 def _seccomp(seccomp: oci.Seccomp) -> None:

@@ -69,6 +69,14 @@ def _cpus(text: str) -> str | None:
     return None
 
 
+def _nodes(text: str) -> str | None:
+    try:
+        node_list(text)
+    except InvalidInput as err:
+        return err.message
+    return None
+
+
 def _version(text: str) -> str | None:
     if not _semantic(text):
         return f"must be a semantic version, not {show(text)}"
@@ -112,6 +120,7 @@ _FILE_NAME = Text(_file_name)
 _ABSOLUTE = Text(_absolute)
 _PATHS = List(_ABSOLUTE)
 _CPUS = Text(_cpus)
+_NODES = Text(_nodes)
 _HOST_NAME = Text(_host_name)
 
 _NAMESPACES = "pid network mount ipc uts user cgroup time".split()
@@ -163,6 +172,20 @@ _SCHEDULER_FLAG = Word(
             "RESET_ON_FORK RECLAIM DL_OVERRUN KEEP_POLICY KEEP_PARAMS UTIL_CLAMP_MIN UTIL_CLAMP_MAX"
         ).split()
     ],
+)
+# set_mempolicy(2) and linux/mempolicy.h.
+_MEMORY_MODE = Word(
+    "memory policy mode",
+    [
+        f"MPOL_{name}"
+        for name in (
+            "DEFAULT PREFERRED BIND INTERLEAVE LOCAL PREFERRED_MANY WEIGHTED_INTERLEAVE"
+        ).split()
+    ],
+)
+_MEMORY_FLAG = Word(
+    "memory policy flag",
+    [f"MPOL_F_{name}" for name in "NUMA_BALANCING RELATIVE_NODES STATIC_NODES".split()],
 )
 
 PROCESS = Object(
@@ -342,6 +365,9 @@ _LINUX = Object(
         "sysctl": Map(_LINE, _TEXT),
         "maskedPaths": _PATHS,
         "readonlyPaths": _PATHS,
+        "memoryPolicy": Object(
+            {"mode!": _MEMORY_MODE, "nodes": _NODES, "flags": List(_MEMORY_FLAG)}
+        ),
         "personality": Object(
             {
                 "domain!": Word("domain", ["LINUX", "LINUX32"]),
@@ -398,6 +424,19 @@ def cpu_list(text: str) -> list[int]:
     Raises:
         InvalidInput: it is none, or goes beyond the 8192 processors that Linux can be built for.
     """
+    return _numbers(text, "processors")
+
+
+def node_list(text: str) -> list[int]:
+    """Return the memory nodes in a list such as ``0-3,7``, cpuset(7) "List format".
+
+    Raises:
+        InvalidInput: it is none, or goes far beyond the nodes that Linux can be built for.
+    """
+    return _numbers(text, "memory nodes")
+
+
+def _numbers(text: str, what: str) -> list[int]:
     found: set[int] = set()
     for part in text.split(",") if text else ():
         first, _, last = part.partition("-")
@@ -405,6 +444,6 @@ def cpu_list(text: str) -> list[int]:
         if not all(_digits(word) and len(word) <= 4 for word in (first, last)):
             raise InvalidInput(f"must be a list such as 0-3,7, not {show(text)}")
         if not int(first) <= int(last) < 8192:
-            raise InvalidInput(f"no such range of processors {show(part)}")
+            raise InvalidInput(f"no such range of {what} {show(part)}")
         found.update(range(int(first), int(last) + 1))
     return sorted(found)

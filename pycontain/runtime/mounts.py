@@ -153,7 +153,7 @@ def is_new_dev(mount: oci.Mount) -> bool:
 
 def is_dev(mount: oci.Mount) -> bool:
     """Whether the entry is at /dev, however that is written."""
-    return [part for part in mount["destination"].split("/") if part not in ("", ".")] == ["dev"]
+    return os.path.normpath(f"/{mount['destination'].lstrip('/')}") == "/dev"
 
 
 def is_bind(mount: oci.Mount) -> bool:

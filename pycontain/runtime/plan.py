@@ -161,6 +161,7 @@ def execution(
     settings: Settings,
     detached: Detached | None = None,
     personality: oci.Personality | None = None,
+    memory_policy: oci.MemoryPolicy | None = None,
 ) -> list[Step]:
     """Return the plan that starts `process` in a running container, entered by `join`.
 
@@ -170,6 +171,7 @@ def execution(
         settings: the rest.
         detached: no monitor keeps it.
         personality: the container's.
+        memory_policy: the container's.
     """
     handle, flags = join.args[0], join.args[1]
     assert isinstance(handle, Handle)
@@ -190,7 +192,11 @@ def execution(
     steps.append(_session(detached))
     if process.get("terminal"):
         steps.append(Step("console", *settings.size, 0, text="open a terminal in the container"))
-    linux: oci.Linux = {"personality": personality} if personality else {}
+    linux: oci.Linux = {}
+    if personality:
+        linux["personality"] = personality
+    if memory_policy:
+        linux["memoryPolicy"] = memory_policy
     steps += _process(process, settings, detached, {"linux": linux})
     return steps
 
@@ -343,10 +349,9 @@ def _mounts(spec: oci.Spec, settings: Settings) -> list[Step]:
         # Writable as long as it is filled, and filled right away, so that what is mounted below
         # /dev later covers ours.
         options = entry.get("options", [])
-        writable = [option for option in options if option not in ("ro", "rro")]
-        steps += mounts.steps({**entry, "options": writable}, maps)
+        steps += mounts.steps({**entry, "options": [*options, "rw", "rrw"]}, maps)
         steps += nodes
-        if len(writable) < len(options):
+        if mounts.MountWords(options).whole()[0] & ATTR_RDONLY:
             steps.append(Step("attributes", "/dev", ATTR_RDONLY, 0, 0, text="make /dev read-only"))
     return steps
 
@@ -387,8 +392,11 @@ def _process(
     process: oci.Process, settings: Settings, detached: Detached | None, spec: oci.Spec
 ) -> list[Step]:
     steps = privileges.limits(process)
-    if "personality" in spec.get("linux", {}):
-        steps.append(privileges.personality(spec["linux"]["personality"]))
+    linux = spec.get("linux", {})
+    if "memoryPolicy" in linux:
+        steps.append(privileges.memory_policy(linux["memoryPolicy"]))
+    if "personality" in linux:
+        steps.append(privileges.personality(linux["personality"]))
     cwd = process.get("cwd") or "/"
     steps.append(Step("cwd", cwd, text=f"change to {cwd}"))
     if not detached:

@@ -48,6 +48,21 @@ SCHEDULER_FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
+MEMORY_MODES = {
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}
+MEMORY_FLAGS = {
+    "MPOL_F_NUMA_BALANCING": 1 << 13,
+    "MPOL_F_RELATIVE_NODES": 1 << 14,
+    "MPOL_F_STATIC_NODES": 1 << 15,
+}
+"""set_mempolicy(2), linux/mempolicy.h."""
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 _NEW_LISTENER = 1 << 3  # SECCOMP_FILTER_FLAG_NEW_LISTENER
 
@@ -85,9 +100,14 @@ def cpu_mask(cpus: str) -> bytes:
     Raises:
         InvalidInput: it is none.
     """
+    return _mask(fields.cpu_list(cpus))
+
+
+def _mask(numbers: Iterable[int]) -> bytes:
+    """The bit mask in whole words, as sched_setaffinity(2) and set_mempolicy(2) take it."""
     mask = 0
-    for cpu in fields.cpu_list(cpus):
-        mask |= 1 << cpu
+    for number in numbers:
+        mask |= 1 << number
     size = (mask.bit_length() + 63) // 64 * 8
     return mask.to_bytes(size, "little")
 
@@ -111,6 +131,19 @@ def personality(asked: oci.Personality) -> Step:
     """Return the step for the execution domain."""
     domain = asked["domain"]
     return Step("personality", PERSONALITIES[domain], text=f"set personality {domain}")
+
+
+def memory_policy(asked: oci.MemoryPolicy) -> Step:
+    """Return the step for the memory nodes that are used (config-linux.md, "Memory policy").
+
+    It is the calling thread's and goes on to what it executes and clones (set_mempolicy(2)).
+    """
+    mode, nodes = asked["mode"], asked.get("nodes", "")
+    value = MEMORY_MODES[mode]
+    for flag in asked.get("flags", ()):
+        value |= MEMORY_FLAGS[flag]
+    text = f"set memory policy {mode}{' of nodes ' if nodes else ''}{nodes}"
+    return Step("memory_policy", value, _mask(fields.node_list(nodes)), text=text)
 
 
 def _rlimit(limit: oci.Rlimit) -> Step:

@@ -29,6 +29,7 @@ _MESSAGE = struct.Struct("=IiIi248s")
 _FAILURE = struct.Struct("=Ii248s")
 _TURN, _CONSOLE, _NOTIFY, _FAILED, _DONE = 1, 3, 4, 7, 8
 _NO_STEP = 0xFFFF_FFFF
+_BAD_PLAN = 2  # the runner's exit code
 
 
 class Listener:
@@ -87,6 +88,7 @@ def start(
             runner, pidfd = handover.spawn("runner", plan, given, "pycontain-runner", child=True)
         finally:
             os.close(theirs)
+        status = 0
         try:
             return _follow(ours, plan, listener), _late(plan)
         finally:
@@ -94,8 +96,12 @@ def start(
             os.close(ours)
             ours = -1
             os.close(pidfd)
-            os.waitpid(runner, 0)
+            _, status = os.waitpid(runner, 0)
     except StartFailure as failure:
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _BAD_PLAN:
+            raise PycontainError(
+                "start: the runner cannot read its plan", "were all parts installed together?"
+            ) from None
         raise handover.explain(handover.failed_step(plan, failure), failure) from None
     finally:
         if ours >= 0:

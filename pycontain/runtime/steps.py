@@ -66,6 +66,7 @@ OPERATIONS = (
     ("scheduler", "b"),
     ("io_priority", "n"),
     ("affinity", "b"),
+    ("memory_policy", "nb"),
     ("apparmor", "s"),
     ("rlimit", "nnn"),
     ("no_new_privs", ""),

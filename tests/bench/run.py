@@ -10,11 +10,9 @@ Peers that are not installed are left out and named. Nothing here passes or fail
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,46 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pycontain import Engine
 from tests import peers
+from tests.bench.timing import compare, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMAND = os.environ.get("PYCONTAIN", "pycontain").split()
-
-
-def quiet(argv: list[str], env: dict[str, str] | None = None) -> Callable[[], object]:
-    """Return a call that runs a program whose output nobody wants and whose failure ends all."""
-
-    def call() -> None:
-        done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{argv}: exit {done.returncode}: {done.stderr.decode()}")
-
-    return call
-
-
-def compare(title: str, rounds: int, calls: dict[str, Callable[[], object]]) -> None:
-    """Run the calls in turn, `rounds` times after one warm-up, and print a table."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    first, *others = times
-    print(f"\n{title} ({rounds} rounds, interleaved)")
-    for name, values in times.items():
-        low, middle, high = min(values), statistics.median(values), max(values)
-        line = f"  {name:<28}{middle * 1e3:8.1f} ms   ({low * 1e3:.1f} to {high * 1e3:.1f})"
-        if name in others:
-            ratio = statistics.median(
-                ours / peer for ours, peer in zip(times[first], values, strict=True)
-            )
-            line += f"   {first} / this: {ratio:.2f}"
-        print(line, flush=True)
 
 
 def memory(pid: int) -> int:

@@ -71,21 +71,37 @@ static void read_step(const struct plan *plan, const struct step *step)
     }
 }
 
+/* What is done before there is a container, plan.h. */
+static int is_before_clone(uint16_t op)
+{
+    return op == OP_DEVICES || op == OP_JOIN_FIRST || op == OP_INITIAL_AFFINITY || op == OP_TIME;
+}
+
 static void read_plan(const struct plan *plan)
 {
-    uint32_t clones = 0;
+    uint32_t clones = 0, waits = 0;
 
     require(plan->count > 0 && plan->count <= PLAN_MAX_STEPS, "there are too many steps, or none");
     require(plan->fds <= PLAN_MAX_FDS, "there are too many descriptors");
     for (uint32_t i = 0; i < plan->count; i++) {
+        uint16_t op = plan->steps[i].op;
+        enum side side = plan_ops[op].side;
+
         read_step(plan, &plan->steps[i]);
-        clones += plan->steps[i].op == OP_CLONE;
-        if (plan_ops[plan->steps[i].op].side == SIDE_CONTAINER)
+        clones += op == OP_CLONE;
+        waits += op == OP_WAIT;
+        if (side == SIDE_CONTAINER)
             require(clones == 1, "a step of the container stands before the clone");
+        if (side == SIDE_SETTING || is_before_clone(op))
+            require(clones == 0, "what comes before the clone stands after it");
+        if (side == SIDE_HOST)
+            require(waits == 0, "after the wait nobody is there for a step of the host");
     }
+    require(waits <= 1, "there is more than one wait");
     require(clones == 1, "there is not one clone");
     require(plan->steps[plan->count - 1].op == OP_EXEC, "the last step is no exec");
     require(list_count(&plan->steps[plan->count - 1], 0) > 0, "exec has no arguments");
+    require(list_count(&plan->steps[plan->count - 1], 2) > 0, "exec has no paths to try");
 }
 
 /* As the monitor reads it: from a descriptor. */

@@ -7,12 +7,12 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pycontain.runtime import handover, plan
-from pycontain.runtime.steps import OPERATIONS, Handle, Step, encode, handles
+from pycontain.runtime import handover, plan, runner
+from pycontain.runtime.steps import OPERATIONS, Handle, Step, encode, handles, indexes
 
 if TYPE_CHECKING:
     from pycontain.model import oci
@@ -25,7 +25,7 @@ SANITIZERS = "address,undefined"
 CC = shutil.which("cc")
 CLANG = shutil.which("clang")
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "root": {},
     "hostname": "box",
     "process": {
@@ -49,6 +49,42 @@ SPEC = {
         "readonlyPaths": ["/proc/sys"],
     },
 }
+SCHEDULING: dict[str, Any] = {
+    "scheduler": {"policy": "SCHED_BATCH", "nice": 5},
+    "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 3},
+    "execCPUAffinity": {"initial": "0-1", "final": "1,3"},
+}
+DETACHED: dict[str, Any] = {
+    "root": {"readonly": True},
+    "domainname": "example",
+    "process": {**SPEC["process"], "args": ["sh"]},
+    "mounts": [
+        {"destination": "/proc", "type": "proc"},
+        {"destination": "/run", "type": "tmpfs", "options": ["tmpcopyup", "mode=755"]},
+        {
+            "destination": "/data", "source": "/srv", "options": ["rbind", "rro", "rslave"],
+            "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+            "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+        },
+    ],
+    "hooks": {
+        kind: [{"path": "/hook", "args": ["hook", ""], "env": ["A=B"], "timeout": 3}]
+        for kind in ("prestart", "createContainer", "startContainer")
+    },
+    "linux": {
+        "namespaces": [
+            {"type": "mount"}, {"type": "cgroup"}, {"type": "time"}, {"type": "user"},
+            {"type": "pid", "path": "/proc/1/ns/pid"},
+            {"type": "network", "path": "/proc/1/ns/net"},
+        ],
+        "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+        "gidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+        "timeOffsets": {"monotonic": {"secs": 5, "nanosecs": 6}},
+        "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}],
+        "rootfsPropagation": "rslave",
+        "personality": {"domain": "LINUX32"},
+    },
+}  # fmt: skip
 ARGUMENTS: dict[str, Argument] = {
     "n": 1, "s": "text", "l": ("one", "", "three"), "b": bytes(range(16)),
     "f": Handle("given", "it"),
@@ -66,6 +102,20 @@ def steps_of_a_container() -> list[Step]:
     return settings + plan.container(cast("oci.Spec", SPEC), plan.Settings(seccomp=(bytes(64), 0)))
 
 
+def steps_of_a_detached_container() -> list[Step]:
+    """As the OCI runtime face asks for it: joins, sync points, hooks, a wait, descriptors."""
+    state = dict.fromkeys(("createContainer", "startContainer"), ('{"pid":', ',"id":"it"}'))
+    detached = plan.Detached(inherit=2, state=state)
+    steps = plan.container(cast("oci.Spec", DETACHED), plan.Settings(), detached)
+    return [Step("owner", handover.OWNER, 0, 0), Step("streams", *runner.STREAMS), *steps]
+
+
+def steps_of_an_execution() -> list[Step]:
+    join = Step("join", Handle("given", "container process"), plan.CLONE_FLAGS["pid"])
+    process = cast("oci.Process", {**SPEC["process"], **SCHEDULING})
+    return plan.execution(process, join, plan.Settings(), plan.Detached(wait=False))
+
+
 def steps_of_every_kind() -> list[Step]:
     """Each operation once, in the order of the table: settings, host, clone, container, exec."""
     return [Step(name, *(ARGUMENTS[kind] for kind in kinds)) for name, kinds in OPERATIONS if name]
@@ -73,13 +123,19 @@ def steps_of_every_kind() -> list[Step]:
 
 def wire(steps: list[Step]) -> bytes:
     wanted = handles(steps)
-    return encode(steps, wanted.index, len(wanted))
+    return encode(steps, indexes(wanted), len(wanted))
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    for number, steps in enumerate((steps_of_a_container(), steps_of_every_kind())):
+    plans = (
+        steps_of_a_container(),
+        steps_of_a_detached_container(),
+        steps_of_an_execution(),
+        steps_of_every_kind(),
+    )
+    for number, steps in enumerate(plans):
         (folder / str(number)).write_bytes(wire(steps))
     return folder
 

@@ -2,169 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-import pycontain
+from ordinary import NAME, User, first_subuid, ordinary_user, processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.host
 
-NAME = "pycontain-tester"
-NEEDED = ("click", "msgspec", "_cffi_backend")
-SCRIPT = """\
-import sys
-sys.path.insert(0, {place!r})
-from pycontain.cli.main import main
-sys.exit(main())
-"""
-
-
-class User:
-    """An ordinary user of the machine, with a copy of pycontain that it can read."""
-
-    def __init__(self, home: Path, place: Path, python: str) -> None:
-        self.home = home
-        self.entry = pwd.getpwnam(NAME)
-        self.command = [python, "-IS", str(place / "pycontain-command")]
-
-    def run(
-        self, *words: str, input: bytes | None = None, env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        return self.do([*self.command, *words], input=input, env=env)
-
-    def do(
-        self, argv: list[str], *, input: bytes | None = None, env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        uid, gid = str(self.entry.pw_uid), str(self.entry.pw_gid)
-        become = ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--inh-caps=-all"]
-        return subprocess.run(
-            [*become, *argv],
-            input=input,
-            capture_output=True,
-            check=False,
-            cwd=self.home,
-            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin:/usr/sbin", **(env or {})},
-            timeout=120,
-        )
-
-    def sh(self, script: str, *flags: str) -> str:
-        done = self.run("run", "--rm", *flags, "busybox", "sh", "-c", script)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.decode()
-
-
-def interpreter(place: Path) -> str:
-    """A Python of our version that an ordinary user may execute."""
-    for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
-        probe = [python, "-IS", "-c", "import sys; print(sys.version_info[:2])"]
-        become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-        try:
-            done = subprocess.run([*become, *probe], capture_output=True, check=False, cwd="/")
-        except OSError:
-            continue
-        if done.stdout.decode().strip() == str(tuple(sys.version_info[:2])):
-            return python
-    pytest.skip(
-        f"needs a Python {sys.version_info[:2]} that an ordinary user may execute ({place})"
-    )
-
-
-def copy_package(place: Path) -> None:
-    source = Path(pycontain.__file__).parent
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(source, place / "pycontain", ignore=ignore)
-    if not (place / "pycontain" / "_images").exists():
-        shutil.copytree(source.parent / "images", place / "pycontain" / "_images")
-    for name in NEEDED:
-        spec = importlib.util.find_spec(name)
-        assert spec and spec.origin
-        if spec.submodule_search_locations:
-            shutil.copytree(Path(spec.origin).parent, place / name, ignore=ignore)
-        else:
-            shutil.copy(spec.origin, place)
-    (place / "pycontain-command").write_text(SCRIPT.format(place=str(place)))
-    subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
-
-
-def processes_of(uid: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if os.stat(f"/proc/{name}").st_uid == uid:
-                    found.append(int(name))
-            except FileNotFoundError:
-                continue
-    return found
-
 
 @pytest.fixture(scope="module")
 def user(whole_host: None) -> Iterator[User]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: makes a user of the machine")
-    for program in ("useradd", "newuidmap", "setpriv"):
-        if not shutil.which(program):
-            pytest.skip(f"needs {program}")
-    base = Path("/var/tmp") / f"{NAME}-{os.getpid()}"
-    place, home = base / "lib", base / "home"
-    place.mkdir(parents=True)
-    python = interpreter(place)
-    if NAME in {entry.pw_name for entry in pwd.getpwall()}:
-        subprocess.run(["userdel", NAME], check=True)
-    subprocess.run(["useradd", "-M", "-d", str(home), "-s", "/bin/sh", NAME], check=True)
-    ranges = {path: Path(path).read_text() for path in ("/etc/subuid", "/etc/subgid")}
-    try:
-        for path, text in ranges.items():
-            if f"{NAME}:" not in text:
-                Path(path).write_text(f"{text}{NAME}:3000000:65536\n")
-        copy_package(place)
-        home.mkdir()
-        os.chown(home, pwd.getpwnam(NAME).pw_uid, pwd.getpwnam(NAME).pw_gid)
-        user = User(home, place, python)
+    with ordinary_user() as user:
         # Makes the user's namespace, whose holder stays: before the leak fixture looks.
         done = user.run("run", "--rm", "busybox", "true")
         assert done.returncode == 0, done.stderr
         yield user
-    finally:
-        uid = pwd.getpwnam(NAME).pw_uid
-        for pid in processes_of(uid):
-            os.kill(pid, signal.SIGKILL)
-        end = time.monotonic() + 10
-        while processes_of(uid) and time.monotonic() < end:
-            time.sleep(0.05)
-        shutil.rmtree(f"/tmp/pycontain-{uid}", ignore_errors=True)
-        shutil.rmtree(base)
-        subprocess.run(["userdel", NAME], check=False, capture_output=True)
-        for path in ranges:
-            kept = [line for line in Path(path).read_text().splitlines(True)
-                    if not line.startswith(f"{NAME}:")]  # fmt: skip
-            Path(path).write_text("".join(kept))
 
 
 def test_is_root_inside_and_nobody_outside(user: User) -> None:
     assert user.sh("id -u; cat /proc/self/uid_map").split() == [
         "0", "0", str(user.entry.pw_uid), "1", "1", first_subuid(), "65536",
     ]  # fmt: skip
-
-
-def first_subuid() -> str:
-    for line in Path("/etc/subuid").read_text().splitlines():
-        if line.startswith(f"{NAME}:"):
-            return line.split(":")[1]
-    raise AssertionError("no range")
 
 
 def test_files_are_the_users_own_and_nothing_was_chowned(user: User) -> None:

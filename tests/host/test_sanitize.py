@@ -32,6 +32,8 @@ FLOOD = 8 << 20
 
 # What these test is what the C parts do; the others would only take longer.
 OTHERS = ("run", "lifecycle", "exec", "attach", "log", "monitor", "safety")
+# Of the OCI suite what the runner, its clone and the hooks do.
+OCI = ("lifecycle", "process", "mounts", "namespaces", "hooks", "exec", "rootfs", "descriptors")
 # What is true of the programs as they are installed: their size, their memory, how they are linked.
 AS_INSTALLED = "small or makes_it_wait or memory or bounded or static or own_program"
 
@@ -136,25 +138,67 @@ def test_stop_and_restart(sanitized: None, store: Store) -> None:
     wait_until(lambda: not os.path.exists(store.layout.container(removed).folder))
 
 
-@pytest.mark.slow
-def test_host_tests(programs: Path, tmp_path: Path) -> None:
-    """The other host tests, with a copy of the package around the sanitized programs."""
-    package = tmp_path / "pycontain"
+# The runtime's command line over a copy of the package; the interpreter's folders follow.
+LAUNCHER = """\
+#!{python} -ISB
+import sys
+sys.path[:0] = {path}
+from pycontain.oci.main import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def package(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the package around the sanitized programs."""
+    folder = tmp_path_factory.mktemp("package")
     skip = shutil.ignore_patterns("_native", "__pycache__")
-    shutil.copytree(CHECKOUT / "pycontain", package, ignore=skip)
-    shutil.copytree(CHECKOUT / "pycontain" / "_native", package / "_native")
-    shutil.copytree(CHECKOUT / "images", tmp_path / "images")
-    for program in ("monitor", "init", "holder"):
-        shutil.copy(programs / program, package / "_native" / program)
-    others = [
-        path for name in OTHERS if (path := Path(__file__).with_name(f"test_{name}.py")).exists()
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    shutil.copytree(CHECKOUT / "pycontain", folder / "pycontain", ignore=skip)
+    native = folder / "pycontain" / "_native"
+    shutil.copytree(CHECKOUT / "pycontain" / "_native", native)
+    shutil.copytree(CHECKOUT / "images", folder / "images")
+    for program in ("monitor", "runner", "init", "holder"):
+        shutil.copy(programs / program, native / program)
+    return folder
+
+
+def run_tests(package: Path, folder: Path, paths: list[Path], **environment: str) -> None:
+    """Run test files with that package; all must pass."""
+    found = {**os.environ, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1", **environment}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          "-m", "not slow", "-k", f"not ({AS_INSTALLED})",
-         "--basetemp", tmp_path / "tests", *others],
-        cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False,
+         "--basetemp", folder / "tests", *(path for path in paths if path.exists())],
+        cwd=CHECKOUT, env=found, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert not reports(programs)
     assert result.returncode == 0, result.stdout[-8000:]
+
+
+@pytest.mark.slow
+def test_host_tests(programs: Path, package: Path, tmp_path: Path) -> None:
+    """The other host tests, with the sanitized programs."""
+    paths = [Path(__file__).with_name(f"test_{name}.py") for name in OTHERS]
+    run_tests(package, tmp_path, paths)
+    assert not reports(programs)
+
+
+def make_launcher(package: Path, folder: Path) -> Path:
+    launcher = folder / "pycontain-runtime"
+    places = [str(package), *(place for place in sys.path if place)]
+    launcher.write_text(LAUNCHER.format(python=sys.executable, path=places))
+    launcher.chmod(0o755)
+    return launcher
+
+
+def test_the_runner_is_the_sanitized_one(package: Path) -> None:
+    program = package / "pycontain" / "_native" / "runner"
+    assert b"__asan_default_options" in program.read_bytes()
+
+
+@pytest.mark.slow
+def test_oci_tests(programs: Path, package: Path, tmp_path: Path) -> None:
+    """The OCI suite, with the sanitized runner."""
+    launcher = make_launcher(package, tmp_path)
+    paths = [Path(__file__).parent / "oci" / f"test_{name}.py" for name in OCI]
+    run_tests(package, tmp_path, paths, PYCONTAIN_TEST_OCI_RUNTIME=str(launcher))
+    assert not reports(programs)

@@ -480,7 +480,7 @@ def test_unsupported(path: str, nothing: Any, reason: str) -> None:
     check(changed(path, None))
 
 
-@pytest.mark.parametrize("path", ["linux.intelRdt", "vm", "linux.memoryPolicy"])
+@pytest.mark.parametrize("path", ["linux.intelRdt", "vm"])
 def test_unsupported_even_empty(path: str) -> None:
     """Present is asked for: intelRdt without a field means a group of the container's own."""
     assert refusal(changed(path, {})).startswith(f"config.json: {path}: ")

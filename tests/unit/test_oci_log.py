@@ -216,20 +216,28 @@ def test_details_are_for_those_who_ask(path: Path, capfd: pytest.CaptureFixture[
     assert [line["msg"] for line in lines(path)] == ["detail"]
 
 
-def test_bytes_of_a_path_are_said_as_they_are(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    log.error(os.fsdecode(b"/\xff"))
-    assert capfdbinary.readouterr().err == b"pycontain-runtime: /\xff\n"
-
-
-@pytest.mark.xfail(strict=True, reason="surrogateescape does not write every surrogate",
-                   raises=UnicodeEncodeError)  # fmt: skip
-@pytest.mark.parametrize("message", ["\ud800", "a\udfff"])
-def test_half_characters_of_a_configuration_are_said_somehow(
-    message: str, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (os.fsdecode(b"/\xff"), r"/\udcff"),
+        ("\ud800", r"\ud800"),
+        ("a\udfff", r"a\udfff"),
+        ("é", "é"),
+    ],
+)
+def test_half_characters_are_escaped(
+    path: Path, message: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    r"""JSON can hold them: "\ud800"."""
+    r"""Bytes of a path that are no UTF-8 become such, and JSON can hold them: "\ud800"."""
     log.error(message)
-    assert capfd.readouterr().err.startswith("pycontain-runtime: ")
+    assert capfd.readouterr().err == f"pycontain-runtime: {said}\n"
+    for form in ("json", "text"):
+        log.set_up(str(path), form, False)
+        log.error(message)
+    first, second = path.read_bytes().decode("ascii").splitlines()
+    match = TEXT.fullmatch(second)
+    assert match
+    assert json.loads(first)["msg"] == json.loads(match[3]) == message
 
 
 def test_nobody_on_standard_error(path: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_values_of_a_whole_container() -> None:
     assert one(found, "directory").args == ("/work", 0o755)
     assert one(found, "readonly").args == (("/proc/sys",),)
     assert one(found, "mask").args == (("/proc/kcore", "/proc/keys"),)
-    assert one(found, "attributes").args == ("/", ATTR_RDONLY, 0)
+    assert one(found, "attributes").args == ("/", ATTR_RDONLY, 0, 0)
     assert one(found, "hostname").args == ("box",)
     assert one(found, "sysctl").args == ("net/ipv4/ip_forward", "1")
     assert one(found, "pivot").args == (1,)
@@ -247,22 +247,46 @@ def test_what_is_mounted_below_dev_comes_after_the_devices() -> None:
     assert order(found, "mount", "node", "symlink", "bind")
 
 
-@pytest.mark.xfail(strict=True, reason="they are made below what is mounted then")
-@pytest.mark.parametrize("path", ["/dev/", "//dev", "/dev/.", "/x/../dev"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dev/", "//dev", "/dev/.", "/./dev//", "/x/../dev",
+    ],
+)  # fmt: skip
 def test_the_devices_come_after_dev_however_it_is_spelled(path: str) -> None:
     found = steps(spec(mounts=[{**SPEC["mounts"][1], "destination": path}]))
     assert order(found, "mount", "node", "symlink")
 
 
-@pytest.mark.xfail(strict=True, reason="mknod(2) fails there")
-def test_a_dev_that_is_to_be_read_only_becomes_it_when_the_devices_are_made() -> None:
-    found = steps(spec(mounts=[{"destination": "/dev", "type": "tmpfs", "options": ["ro"]}]))
-    assert one(found, "mount").args[3] == 0
-    place = names(found).index("symlink")
-    assert Step("attributes", "/dev", ATTR_RDONLY, 0) in found[place:]
+@pytest.mark.parametrize(
+    ("options", "readonly"),
+    [
+        ([], False),
+        (["rw"], False),
+        (["rw", "ro"], True),
+        (["ro", "rw"], False),
+    ],
+)
+def test_the_last_word_about_dev_counts(options: list[str], readonly: bool) -> None:
+    whole = {"destination": "/dev", "type": "tmpfs", "options": options}
+    found = steps(spec(mounts=[whole], root_readonly=False))
+    assert ("attributes" in names(found)) is readonly
 
 
-@pytest.mark.xfail(strict=True, reason="they are made a second time, in what may be read-only now")
+@pytest.mark.parametrize("path", ["/dev", "/dev/"])
+@pytest.mark.parametrize("word", ["ro", "rro"])
+def test_a_dev_that_is_to_be_read_only_becomes_it_when_the_devices_are_made(
+    path: str, word: str
+) -> None:
+    """Mknod(2) fails there."""
+    whole = {"destination": path, "type": "tmpfs", "options": ["nosuid", word, "size=1m"]}
+    below = {"destination": "/dev/null", "type": "bind", "source": "/h", "options": ["bind"]}
+    found = steps(spec(mounts=[whole, below], root_readonly=False))
+    assert one(found, "mount").args[3:5] == (ATTR_NOSUID, ("size=1m",))
+    assert one(found, "attributes") == Step("attributes", "/dev", ATTR_RDONLY, 0, 0)
+    assert order(found, "mount", "node", "symlink", "attributes", "bind")
+
+
 def test_a_changed_dev_is_not_a_new_one() -> None:
     changed = {"destination": "/dev", "type": "tmpfs", "options": ["remount", "ro", "size=1m"]}
     found = steps(spec(mounts=[SPEC["mounts"][1], changed]))
@@ -423,7 +447,6 @@ def test_a_user_namespace_that_was_entered_is_neither_made_nor_mapped() -> None:
     assert check(found) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the identity is taken before the namespace is joined")
 def test_it_becomes_root_of_a_user_namespace_that_the_clone_joins() -> None:
     found = steps(joining(user="/u"))
     assert order(found, "clone", "join", "identity", "session")
@@ -503,7 +526,6 @@ def test_sysctls_come_right_before_the_pivot() -> None:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the plan does not take the path that check has checked")
 @pytest.mark.parametrize(
     ("key", "path"),
     [
@@ -777,10 +799,15 @@ JOIN = Step("join", PROCESS, PID | 0x20000 | NETWORK)
 
 
 def execution(
-    join: Step = JOIN, detached: Detached | None = None, more: Any = None, **given_: Any
+    join: Step = JOIN,
+    detached: Detached | None = None,
+    more: Any = None,
+    personality: Any = None,
+    **given_: Any,
 ) -> list[Step]:
     process = {**SPEC["process"], **(more or {})}
-    return plan.execution(cast("Any", process), join, plan.Settings(**given_), detached)
+    settings_ = plan.Settings(**given_)
+    return plan.execution(cast("Any", process), join, settings_, detached, personality)
 
 
 def test_a_command_in_a_running_container() -> None:
@@ -825,6 +852,15 @@ def test_a_command_of_a_caller_in_the_user_namespace_becomes_its_root() -> None:
     found = execution(Step("join", PROCESS, 0x20000), Detached(entered=True, wait=False))
     assert one(found, "identity").args == (0, 0)
     assert order(found, "clone", "join", "identity", "enter", "session")
+
+
+@pytest.mark.parametrize("detached", [None, Detached(wait=False)])
+def test_a_command_has_the_containers_domain_of_execution(detached: Detached | None) -> None:
+    found = execution(detached=detached, personality={"domain": "LINUX32"}, seccomp=(b"", 0))
+    assert one(found, "personality").args == (8,)
+    assert order(found, "enter", "session", "rlimit", "personality", "cwd", "seccomp", "exec")
+    assert check(found) is None
+    assert "personality" not in names(execution(detached=detached))
 
 
 def test_a_command_outside_of_any_cgroup() -> None:
@@ -893,7 +929,10 @@ filesystems = st.fixed_dictionaries(
     {
         "destination": st.sampled_from(["/proc", "/dev", "/a", "/a/b"]),
         "type": st.just("tmpfs"),
-        "options": st.lists(words, max_size=4),
+        # What is mounted already cannot be filled.
+        "options": st.lists(words, max_size=4).filter(
+            lambda options: not {"remount", "tmpcopyup"} <= {*options}
+        ),
     }
 )
 binds = st.fixed_dictionaries(

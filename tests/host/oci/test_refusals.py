@@ -40,7 +40,6 @@ def test_intel_rdt(bundle: Bundle, given: dict[str, Any]) -> None:
     ("key", "value", "word"),
     [
         ("netDevices", {"eth0": {"name": "inner"}}, "netDevices"),
-        ("memoryPolicy", {"mode": "MPOL_BIND", "nodes": "0"}, "memoryPolicy"),
         ("mountLabel", "system_u:object_r:svirt_sandbox_file_t:s0", "mountLabel"),
         ("resources", {"rdma": {"mlx5_1": {"hcaHandles": 3}}}, "rdma"),
     ],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .bundle import cgroups, differs, environment, older, spec
+from .bundle import KIND, cgroups, differs, environment, mount, older, spec
+from .test_mounts import with_user_namespace
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -135,6 +136,94 @@ def test_every_process_of_the_container_is_in_it(bundle: Bundle) -> None:
 def test_a_cgroup_namespace_hides_the_place(bundle: Bundle) -> None:
     bundle.add_namespace("cgroup")
     assert {line.split(":")[2] for line in bundle.sh("cat /proc/self/cgroup").splitlines()} == {"/"}
+
+
+# -------------------------------------------------------------------------------------- its owner
+
+DELEGATE = "/sys/kernel/cgroup/delegate"
+WITHOUT_LIST = {"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
+
+
+def delegated() -> set[str]:
+    """What the kernel lists as safe to hand over, cgroups(7)."""
+    with open(DELEGATE) as file:
+        return set(file.read().split())
+
+
+def owned_by(bundle: Bundle, uid: int) -> set[str]:
+    """The files of the container's cgroup that belong to `uid`, and ``.`` for the folder."""
+    folder = folder_of(bundle)
+    return {
+        name for name in (".", *os.listdir(folder)) if os.stat(f"{folder}/{name}").st_uid == uid
+    }
+
+
+def show_cgroups(bundle: Bundle, *options: str) -> None:
+    bundle.mounts.append(mount("cgroup", "/sys/fs/cgroup", "cgroup", "nosuid", *options))
+
+
+@spec("config-linux.md#configLinuxCgroupsPath: files of the delegation list may be missing")
+@differs("on a hybrid host its cgroups are of v1 and stay root's", "runc", "crun")
+def test_a_cgroup_that_is_shown_writable_belongs_to_the_containers_root(bundle: Bundle) -> None:
+    """Nothing but what is delegated: with the rest it could lift its own limits."""
+    with_user_namespace(bundle)
+    bundle.add_namespace("cgroup")
+    show_cgroups(bundle)
+    bundle.create()
+    files = set(os.listdir(folder_of(bundle)))
+    assert owned_by(bundle, 100000) == {".", *delegated() & files}
+    assert files - delegated() <= owned_by(bundle, 0)
+
+
+@differs("on a hybrid host its cgroups are of v1 and stay root's", "runc", "crun")
+def test_the_containers_root_makes_cgroups_in_its_own(bundle: Bundle) -> None:
+    with_user_namespace(bundle)
+    bundle.add_namespace("cgroup")
+    show_cgroups(bundle)
+    script = (
+        "cd /sys/fs/cgroup && mkdir inner && echo $$ >inner/cgroup.procs && cat /proc/self/cgroup"
+        " && ! echo 5 2>/dev/null >cgroup.max.depth"
+    )
+    assert "0::/inner\n" in bundle.sh(script)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "options"),
+    [
+        (("user", "cgroup"), ["ro"]),
+        (("user", "cgroup"), None),
+        (("cgroup",), []),
+        (("user",), []),
+    ],
+    ids=["read-only", "not shown", "no user namespace", "no cgroup namespace"],
+)  # fmt: skip
+def test_any_other_cgroup_stays_the_hosts(
+    bundle: Bundle, kinds: tuple[str, ...], options: list[str] | None
+) -> None:
+    if "user" in kinds:
+        with_user_namespace(bundle)
+    if "cgroup" in kinds:
+        bundle.add_namespace("cgroup")
+    if options is not None:
+        show_cgroups(bundle, *options)
+    bundle.create()
+    assert owned_by(bundle, 0) == {".", *os.listdir(folder_of(bundle))}
+
+
+@spec("config-linux.md#configLinuxCgroupsPath: a missing delegation list is replaced")
+@differs("on a hybrid host its cgroups are of v1 and stay root's", "runc", "crun")
+def test_a_kernel_that_lists_nothing(bundle: Bundle) -> None:
+    with_user_namespace(bundle)
+    bundle.add_namespace("cgroup")
+    # Where a part of sysfs is covered, a user namespace may not mount it: user_namespaces(7).
+    bundle.mounts = [entry for entry in bundle.mounts if entry["type"] != "sysfs"]
+    show_cgroups(bundle)
+    script = f'mount -t tmpfs none {os.path.dirname(DELEGATE)} && exec "$@"'
+    bundle.shield = [
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"),
+    ]
+    bundle.create()
+    assert owned_by(bundle, 100000) == {".", *WITHOUT_LIST}
 
 
 # --------------------------------------------------------------------------------------- the limits
@@ -277,8 +366,6 @@ def test_resources_of_cgroup_v1_alone(bundle: Bundle, resources: dict[str, Any])
 
 
 def test_update_of_a_limit_that_the_host_does_not_offer(bundle: Bundle) -> None:
-    from .bundle import KIND
-
     if KIND != "ours" or "pids" in offered():
         pytest.skip("the host offers the controller")
     bundle.up()

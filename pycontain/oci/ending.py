@@ -1,0 +1,75 @@
+"""The end of a container, and the hooks of the runtime's namespaces."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from pycontain.errors import KernelError, PycontainError
+from pycontain.kernel import process
+from pycontain.oci import document, log, state
+from pycontain.runtime import runner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontain.model import oci
+    from pycontain.oci.state import Container
+
+
+def hooks(spec: oci.Spec, kind: str) -> Sequence[oci.Hook]:
+    """Return the hooks of one kind, in their order."""
+    found: Sequence[oci.Hook] = spec.get("hooks", {}).get(kind, [])  # type: ignore[assignment]
+    return found
+
+
+def run_hook(hook: oci.Hook, container: Container, status: str) -> None:
+    """Run one hook in our own namespaces.
+
+    Raises:
+        PycontainError: it failed, or was too late.
+    """
+    path = hook["path"]
+    report = document.dump(container.report_as(status, container.state.pid))
+    runner.run_hook(
+        path, hook.get("args") or [path], hook.get("env", []), hook.get("timeout", 0), report
+    )
+
+
+def run_poststop(container: Container, spec: oci.Spec) -> None:
+    """Run the poststop hooks: a failure is logged (runtime.md, "Lifecycle", step 13)."""
+    for hook in hooks(spec, "poststop"):
+        try:
+            run_hook(hook, container, "stopped")
+        except PycontainError as err:
+            log.warn(f"poststop: {err}")
+
+
+def destroy(container: Container) -> None:
+    """Kill what is left of a container and remove all that was made for it.
+
+    Raises:
+        KernelError, StoreError: something cannot be removed.
+    """
+    end(container)
+    if container.state.cgroup:
+        state.remove_cgroup(container.state.cgroup)
+    spec: oci.Spec = container.config() if container.state.pid else {}
+    state.remove(container)
+    run_poststop(container, spec)
+
+
+def end(container: Container) -> None:
+    """Kill the container's first process, if it runs, and wait until it has ended."""
+    if not container.alive():
+        return
+    pidfd = container.pidfd()
+    try:
+        process.send_signal(pidfd, 9)
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        if not poller.poll(10_000):
+            raise KernelError("kill", f"container {container.id}", 110)
+    finally:
+        os.close(pidfd)

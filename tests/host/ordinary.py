@@ -1,0 +1,180 @@
+"""An ordinary user of the machine, with a subuid range and a copy of pycontain that it can read."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pycontain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "pycontain-tester"
+NEEDED = ("click", "msgspec", "_cffi_backend")
+SCRIPT = """\
+#!{python} -IS
+import sys
+sys.path.insert(0, {place!r})
+from pycontain.{face}.main import main
+sys.exit(main())
+"""
+
+
+class User:
+    """An ordinary user of the machine, with a copy of pycontain that it can read.
+
+    Attributes:
+        home: its home folder.
+        entry: its line of passwd(5).
+        command: the command line of the engine.
+        runtime: path of the OCI runtime.
+    """
+
+    def __init__(self, home: Path, place: Path) -> None:
+        self.home = home
+        self.entry = pwd.getpwnam(NAME)
+        self.command = [str(place / "pycontain-command")]
+        self.runtime = str(place / "pycontain-runtime")
+
+    def run(
+        self, *words: str, input: bytes | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return self.do([*self.command, *words], input=input, env=env)
+
+    def do(
+        self, argv: list[str], *, input: bytes | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*self.become(), *argv],
+            input=input,
+            capture_output=True,
+            check=False,
+            cwd=self.home,
+            env=self.environment(env),
+            timeout=120,
+        )
+
+    def become(self) -> list[str]:
+        """Words before a command that make it this user's."""
+        uid, gid = str(self.entry.pw_uid), str(self.entry.pw_gid)
+        return ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--inh-caps=-all"]
+
+    def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
+        """The environment of this user's commands."""
+        return {"HOME": str(self.home), "PATH": "/usr/bin:/bin:/usr/sbin", **(more or {})}
+
+    def sh(self, script: str, *flags: str) -> str:
+        done = self.run("run", "--rm", *flags, "busybox", "sh", "-c", script)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[User]:
+    """Make the user; at the end it is gone, with its files and its processes."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes a user of the machine")
+    for program in ("useradd", "newuidmap", "setpriv"):
+        if not shutil.which(program):
+            pytest.skip(f"needs {program}")
+    base = Path("/var/tmp") / f"{NAME}-{os.getpid()}"
+    place, home = base / "lib", base / "home"
+    place.mkdir(parents=True)
+    python = interpreter(place)
+    if NAME in {entry.pw_name for entry in pwd.getpwall()}:
+        subprocess.run(["userdel", NAME], check=True)
+    subprocess.run(["useradd", "-M", "-d", str(home), "-s", "/bin/sh", NAME], check=True)
+    ranges = {path: Path(path).read_text() for path in ("/etc/subuid", "/etc/subgid")}
+    try:
+        for path, text in ranges.items():
+            if f"{NAME}:" not in text:
+                Path(path).write_text(f"{text}{NAME}:3000000:65536\n")
+        copy_package(place, python)
+        home.mkdir()
+        os.chown(home, pwd.getpwnam(NAME).pw_uid, pwd.getpwnam(NAME).pw_gid)
+        yield User(home, place)
+    finally:
+        uid = pwd.getpwnam(NAME).pw_uid
+        for pid in processes_of(uid):
+            os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while processes_of(uid) and time.monotonic() < end:
+            time.sleep(0.05)
+        shutil.rmtree(f"/tmp/pycontain-{uid}", ignore_errors=True)
+        shutil.rmtree(base)
+        subprocess.run(["userdel", NAME], check=False, capture_output=True)
+        for path in ranges:
+            kept = [line for line in Path(path).read_text().splitlines(True)
+                    if not line.startswith(f"{NAME}:")]  # fmt: skip
+            Path(path).write_text("".join(kept))
+
+
+def interpreter(place: Path) -> str:
+    """A Python of our version that an ordinary user may execute."""
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        probe = [python, "-IS", "-c", "import sys; print(sys.version_info[:2])"]
+        become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        try:
+            done = subprocess.run([*become, *probe], capture_output=True, check=False, cwd="/")
+        except OSError:
+            continue
+        if done.stdout.decode().strip() == str(tuple(sys.version_info[:2])):
+            return python
+    pytest.skip(
+        f"needs a Python {sys.version_info[:2]} that an ordinary user may execute ({place})"
+    )
+
+
+def copy_package(place: Path, python: str) -> None:
+    source = Path(pycontain.__file__).parent
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, place / "pycontain", ignore=ignore)
+    if not (place / "pycontain" / "_images").exists():
+        shutil.copytree(source.parent / "images", place / "pycontain" / "_images")
+    for name in NEEDED:
+        spec = importlib.util.find_spec(name)
+        assert spec
+        assert spec.origin
+        if spec.submodule_search_locations:
+            shutil.copytree(Path(spec.origin).parent, place / name, ignore=ignore)
+        else:
+            shutil.copy(spec.origin, place)
+    for name, face in (("pycontain-command", "cli"), ("pycontain-runtime", "oci")):
+        script = SCRIPT.format(python=python, place=str(place), face=face)
+        (place / name).write_text(script)
+        (place / name).chmod(0o755)
+    # The user cannot keep what it compiles: without this, every start would do it again.
+    subprocess.run([python, "-ISm", "compileall", "-q", str(place)], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+
+
+def first_subuid() -> str:
+    """The first id of the user's range."""
+    for line in Path("/etc/subuid").read_text().splitlines():
+        if line.startswith(f"{NAME}:"):
+            return line.split(":")[1]
+    raise AssertionError("no range")
+
+
+def processes_of(uid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat(f"/proc/{name}").st_uid == uid:
+                    found.append(int(name))
+            except FileNotFoundError:
+                continue
+    return found
