@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .containerd import Containerd
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 NAMESPACES = "cgroup ipc mnt net pid uts"
 LOOK = f"cd /proc/self/ns; for kind in {NAMESPACES}; do readlink $kind; done"

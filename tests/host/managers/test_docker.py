@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .dockerd import Dockerd
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 # What docker grants: CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE
 # NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP, capabilities(7).

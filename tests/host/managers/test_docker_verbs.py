@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .dockerd import Dockerd
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 # --- exec ---

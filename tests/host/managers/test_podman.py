@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .podman import Podman
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 def test_the_runtime_is_ours(podman: Podman) -> None:

@@ -13,7 +13,7 @@ from .bundle import Terminal, differs, spec
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 SPEC_RULES = "config-linux.md#configLinuxDeviceAllowedlist: device rules are applied in their order"
 

@@ -15,7 +15,7 @@ from .bundle import cgroups, differs, namespace, spec, wait_until
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 AT_CREATE, AT_START = KINDS[:3], KINDS[3:5]

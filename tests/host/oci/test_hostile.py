@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 class Canary:

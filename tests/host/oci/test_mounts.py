@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 def mounts(bundle: Bundle, point: str) -> list[Mapping[str, str]]:

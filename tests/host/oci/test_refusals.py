@@ -12,7 +12,7 @@ from .bundle import differs, spec
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 @spec("config-linux.md#configLinuxIntelRdt: intelRdt without resctrl is an error")

@@ -14,7 +14,7 @@ from .test_mounts import with_user_namespace
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 def cgroup2() -> str:

@@ -13,7 +13,7 @@ from .bundle import bind, differs, mount, spec, table
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 # --------------------------------------------------------------------------------------------- root

@@ -28,7 +28,7 @@ from .bundle import (
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 @pytest.fixture
