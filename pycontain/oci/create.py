@@ -8,6 +8,7 @@ import os
 from pycontain.errors import (
     InvalidInput,
     KernelError,
+    NotFound,
     NotSupported,
     PycontainError,
 )
@@ -72,10 +73,20 @@ def run(command: Command) -> int:
             raise
         if detached:
             return 0
+        # Others may pause it, or delete it with force, as long as it runs.
+        container.unlock()
         code = foreground.wait(pid, terminal)
         if not values.on("keep"):
-            ending.destroy(container)
+            _delete(container)
     return code
+
+
+def _delete(container: Container) -> None:
+    try:
+        container.lock()
+    except NotFound:
+        return  # somebody else did
+    ending.destroy(container)
 
 
 def _create(
@@ -242,12 +253,20 @@ class _Creation:
 
     def _settings(self, linux: oci.Linux, folder: int) -> plan.Settings:
         return plan.Settings(
-            rootless=self.command.rootless or caller.has_user_namespace(linux),
+            rootless=self._confined() or caller.has_user_namespace(linux),
             cgroup=folder >= 0,
-            devices=device_program(linux) if folder >= 0 and not self.command.rootless else None,
+            devices=device_program(linux) if folder >= 0 and not self._confined() else None,
             seccomp=caller.seccomp_filter(linux, self.command.root),
             size=caller.console_size(self.spec.get("process", {})),
         )
+
+    def _confined(self) -> bool:
+        """Whether we are in a user namespace: no device is made there, and no program attached."""
+        if not self.command.rootless:
+            return False
+        from pycontain.kernel import userns
+
+        return userns.inside()
 
     def _detached(self) -> plan.Detached:
         return plan.Detached(
@@ -288,6 +307,7 @@ class _Creation:
         """Take back what a failed creation made; what cannot be taken back is logged."""
         container = self.container
         try:
+            ending.end(container)
             if self.cgroup_made:
                 state.remove_cgroup(container.state.cgroup)
             if container.state.pid:

@@ -105,6 +105,10 @@ class Container:
             if not keep:
                 raise
 
+    def unlock(self) -> None:
+        """Let other commands change the container."""
+        fcntl.flock(self.folder, fcntl.LOCK_UN)
+
     def save(self) -> None:
         """Write the state."""
         values = {name: getattr(self.state, name) for name in State.FIELDS}

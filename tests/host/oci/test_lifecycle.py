@@ -737,3 +737,21 @@ def test_init_has_nothing_of_its_maker(bundle: Bundle) -> None:
 def test_init_is_the_child_of_whoever_reaps(bundle: Bundle) -> None:
     bundle.create()
     assert int(field(bundle.pid, "PPid")) == os.getpid()
+
+
+def test_a_container_in_the_foreground_can_be_paused_and_deleted(bundle: Bundle) -> None:
+    """Whoever waits for it must not keep others from it."""
+    bundle.process["args"] = ["sh", "-c", "echo up; exec sleep 1000"]
+    bundle.write()
+    with Running(bundle.argv("run", "--bundle", bundle.folder, bundle.id)) as running:
+        assert running.line() == "up"
+        bundle.call("pause", bundle.id)
+        assert bundle.status == "paused"
+        bundle.call("resume", bundle.id)
+        bundle.delete("--force")
+        assert running.wait() == 128 + signal.SIGKILL
+    assert not bundle.exists()
+
+
+def test_a_pid_file_that_cannot_be_written_leaves_nothing(bundle: Bundle) -> None:
+    assert "nosuch" in bundle.refused("create", "--pid-file", "/nosuch/folder/pid")
