@@ -23,6 +23,7 @@ ffibuilder.cdef(
     int enter(int fd, int types);
     int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
               int *pidfd);
+    int netlink_in(int network);
     int channel(int *pair);
     int send_go(int socket);
     int send_stop(int socket);

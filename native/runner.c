@@ -99,7 +99,7 @@ int main(void)
         return 1;
     }
     /* Whoever started it is gone, and with it what the container is known by. */
-    if (report(MESSAGE_DONE) < 0) {
+    if (ask(MESSAGE_DONE, NO_STEP, -1) < 0) {
         sys_pidfd_send_signal(r.executor.pidfd, SIGKILL);
         return 1;
     }

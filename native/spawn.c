@@ -5,8 +5,11 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <linux/netlink.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 struct order {
@@ -155,6 +158,51 @@ int spawn(int program, char *const *argv, const int *fds, int count, int cgroup,
     *pidfd = -1;
     errno = order.error;
     return -1;
+}
+
+struct visit {
+    int network;
+    volatile int socket;
+    volatile int error;
+};
+
+static __attribute__((noinline, noreturn)) void go_and_open(struct visit *visit)
+{
+    if (setns(visit->network, CLONE_NEWNET) < 0 ||
+        (visit->socket = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_ROUTE)) < 0)
+        visit->error = errno;
+    _exit(0);
+}
+
+/* A socket belongs to the network namespace that its maker is in. */
+static __attribute__((noinline)) void visit_network(struct visit *visit)
+{
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_CLEAR_SIGHAND};
+    long visitor = clone3_vfork(&args);
+
+    if (visitor == 0)
+        go_and_open(visit);
+    if (visitor < 0) {
+        visit->error = (int)-visitor;
+        return;
+    }
+    while (waitpid((pid_t)visitor, NULL, __WALL) < 0 && errno == EINTR)
+        ;
+    if (visit->socket < 0 && !visit->error)
+        visit->error = ECHILD;
+}
+
+int netlink_in(int network)
+{
+    struct visit visit = {network, -1, 0};
+    sigset_t all, before;
+
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    visit_network(&visit);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = visit.error;
+    return visit.socket;
 }
 
 const char *plan_check(const char *bytes, unsigned long size)

@@ -10,6 +10,10 @@
 int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
           int *pidfd);
 
+/* A socket for rtnetlink(7) in the network namespace open at `network`. A clone goes there for it
+ * and ends; the caller stays where it is. -1 with errno. */
+int netlink_in(int network);
+
 /* The plan reader over bytes, for tests and fuzzing: NULL when the plan is good, else why not. */
 const char *plan_check(const char *bytes, unsigned long size);
 /* Rows of the table of operations: name, side and arguments, NULL past the end. */

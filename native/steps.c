@@ -713,6 +713,14 @@ static void default_signals(void)
         sigaction(number, &action, NULL);
 }
 
+static void write_late(const struct clone *c)
+{
+    struct failure failure = c->report.failure;
+
+    if (write(c->late, &failure, sizeof(failure)) < 0)
+        _exit(1);
+}
+
 static void fail(struct clone *c, uint32_t step)
 {
     c->report.kind = MESSAGE_FAILED;
@@ -721,8 +729,8 @@ static void fail(struct clone *c, uint32_t step)
     /* Whom it cannot be told nothing can be told. */
     if (c->late < 0)
         message_send(c->executor->peer, &c->report, -1);
-    else if (write(c->late, &c->report.failure, sizeof(c->report.failure)) < 0)
-        _exit(1);
+    else
+        write_late(c);
     _exit(1);
 }
 

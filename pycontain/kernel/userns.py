@@ -14,6 +14,7 @@ from pycontain.kernel import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
 _CLONE_NEWUSER = 0x10000000
@@ -111,10 +112,13 @@ def _make(state: str, open_program: Callable[[str], int]) -> int:
         holder = {"boot": process.boot_id(), "pid": pid, "start": start}
         files.write_atomic(f"{state}/userns.json", files.dump(holder), durable=False)
 
-    return _hold(
+    pidfd, channel = _hold(
         [(0, uid, 1), (1, uids.first, uids.size)], [(0, gid, 1), (1, gids.first, gids.size)],
         open_program, record,
     )  # fmt: skip
+    with channel:
+        channel.send(b"g")
+    return pidfd
 
 
 def enter_new(
@@ -133,12 +137,13 @@ def enter_new(
         NotSupported: the machine has no unprivileged user namespaces, or no newuidmap.
         NotPermitted: they are forbidden, or the ids are not the user's to map.
     """
-    pidfd = _hold(uids, gids, open_program, lambda _: None)
+    pidfd, channel = _hold(uids, gids, open_program)
     try:
         _enter(pidfd)
     finally:
-        # We are in it: nobody needs to hold it any more.
-        process.send_signal(pidfd, 9)
+        # We are in it: nobody needs to hold it any more. It was not told to stay, so it ends with
+        # the channel, also where this process is killed before it gets here.
+        channel.close()
         os.close(pidfd)
 
 
@@ -156,11 +161,12 @@ def _hold(
     uids: Sequence[tuple[int, int, int]],
     gids: Sequence[tuple[int, int, int]],
     open_program: Callable[[str], int],
-    settle: Callable[[int], None],
-) -> int:
-    """Start a process in new namespaces with these maps; return its pidfd.
+    settle: Callable[[int], None] = lambda _: None,
+) -> tuple[int, socket.socket]:
+    """Start a process in new namespaces with these maps; `settle` is given its pid.
 
-    It stays once `settle`, which is given its pid, has returned.
+    Returns:
+        Its pidfd, and a channel: it ends when that is closed, unless a byte was sent before.
     """
     import socket
 
@@ -181,14 +187,12 @@ def _hold(
             raise kernel_error("make user namespace", f"user {os.getuid()}", number, hint)
         _write_maps(pid, uids, gids)
         settle(pid)
-        ours.send(b"g")
     except BaseException:
+        ours.close()
         process.send_signal(pidfd, 9)
         os.close(pidfd)
         raise
-    finally:
-        ours.close()
-    return pidfd
+    return pidfd, ours
 
 
 def _write_maps(
@@ -197,8 +201,7 @@ def _write_maps(
     """One's own id may be mapped by oneself, if groups are given up (user_namespaces(7)); for more
     there are newuidmap and newgidmap.
     """
-    alone = len(uids) == len(gids) == 1 and uids[0][1:] == (os.getuid(), 1)
-    if alone and gids[0][1:] == (os.getgid(), 1):
+    if maps_oneself(uids, gids):
         lines = {
             "setgroups": "deny",
             "uid_map": " ".join(map(str, uids[0])),
@@ -213,6 +216,17 @@ def _write_maps(
         return
     _map("newuidmap", pid, uids)
     _map("newgidmap", pid, gids)
+
+
+def maps_oneself(
+    uids: Sequence[tuple[int, int, int]], gids: Sequence[tuple[int, int, int]]
+) -> bool:
+    """Whether the maps are of one's own ids alone, which one may write oneself."""
+    return (
+        len(uids) == len(gids) == 1
+        and uids[0][1:] == (os.getuid(), 1)
+        and gids[0][1:] == (os.getgid(), 1)
+    )
 
 
 def subordinate(path: str, uid: int) -> Range:

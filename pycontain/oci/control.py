@@ -115,7 +115,12 @@ def delete(command: Command) -> int:
         if not force:
             # Whoever creates it holds the lock: that is an error now, not a wait.
             _check_stopped(container)
-        container.lock(keep=force)
+        try:
+            container.lock(keep=force)
+        except NotFound:  # removed by somebody else while we waited
+            if force:
+                return 0
+            raise
         if not force:
             _check_stopped(container)
         ending.destroy(container)

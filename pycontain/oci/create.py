@@ -22,6 +22,7 @@ from pycontain.runtime.resources import writes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pycontain.kernel import netdevice
     from pycontain.model import oci
     from pycontain.oci.main import Command
     from pycontain.oci.state import Container
@@ -47,10 +48,8 @@ RUN_FLAGS = (
 
 def create(command: Command) -> int:
     """``create``: everything but the program itself."""
-    with _create(command, detached=True) as container:
-        container.state.complete = True
-        container.save()
-    return 0
+    with _create(command, detached=True):
+        return 0
 
 
 def run(command: Command) -> int:
@@ -63,8 +62,6 @@ def run(command: Command) -> int:
             process.become_subreaper()
     terminal = foreground.Terminal()
     with _create(command, detached=detached, terminal=terminal) as container:
-        container.state.complete = True
-        container.save()
         pid = container.state.pid
         try:
             start.begin(container)
@@ -102,11 +99,14 @@ def _create(
     _absolute_sources(spec, bundle)
     if command.rootless or caller.has_user_namespace(spec.get("linux", {})):
         _bind_cgroups(spec)
+        _check_shown(spec.get("linux", {}))
     if "process" in spec:
         caller.grant(spec["process"], spec.get("linux", {}))
-    entered = enter_user_namespace(spec) if os.geteuid() else False
+    owner = os.geteuid()  # inside the namespace it reads as root's
+    entered = enter_user_namespace(spec) if owner else False
     new = state.State(bundle, _rootfs(spec, bundle), log.now())
     new.annotations = spec.get("annotations", {})
+    new.owner = owner
     new.rootless = command.rootless
     new.cgroup = "" if entered else state.cgroup_path(spec, identity)
     container = state.claim(command.root, identity, new)
@@ -174,6 +174,7 @@ class _Creation:
         self.inherit = inherit
         self.own: list[int] = []
         self.cgroup_made = False
+        self.moves: netdevice.Moves | None = None
 
     def run(self) -> None:
         try:
@@ -181,6 +182,8 @@ class _Creation:
         finally:
             for fd in self.own:
                 os.close(fd)
+        if self.moves:
+            self.moves.close()
 
     def _run(self) -> None:
         container, spec = self.container, self.spec
@@ -200,8 +203,9 @@ class _Creation:
             {plan.SYNC_CREATED: self._created, plan.SYNC_HOOKS: self._runtime_hooks},
             console=self._console,
             notify=self._notify,
+            done=self._complete,
         )  # fmt: skip
-        pid, container.state.late = runner.start(steps, given, listener)
+        pid = runner.start(steps, given, listener)
         caller.make_known(self.values, pid)
 
     def _keep(self, fd: int) -> int:
@@ -286,6 +290,19 @@ class _Creation:
         container.state.pid = pid
         container.state.start = process.start_time(pid) or 0
         container.save()
+        if wanted := self.spec.get("linux", {}).get("netDevices"):
+            self._move_devices(pid, wanted)
+
+    def _move_devices(self, pid: int, wanted: dict[str, oci.NetDevice]) -> None:
+        from pycontain.kernel import netdevice
+
+        self.moves = netdevice.Moves(pid)
+        self.moves.move({name: device.get("name") or name for name, device in wanted.items()})
+
+    def _complete(self, late: list[tuple[int, str, str]]) -> None:
+        self.container.state.late = late
+        self.container.state.complete = True
+        self.container.save()
 
     def _runtime_hooks(self, _: int) -> None:
         for kind in ("prestart", "createRuntime"):
@@ -306,6 +323,10 @@ class _Creation:
     def undo(self) -> None:
         """Take back what a failed creation made; what cannot be taken back is logged."""
         container = self.container
+        if self.moves:
+            for failure in self.moves.undo():
+                log.warn(f"create: undoing it: {failure}")
+            self.moves.close()
         try:
             ending.end(container)
             if self.cgroup_made:
@@ -344,6 +365,23 @@ def around_pid(container: Container, status: str) -> tuple[str, str]:
     return '{"pid":', "," + text[1:]
 
 
+def _check_shown(linux: oci.Linux) -> None:
+    """Nobody can make device nodes in there: the host's are shown, so they must be the same."""
+    for entry in linux.get("devices", []):
+        if entry["type"] == "p":
+            continue
+        name = f"linux.devices: {entry['path']}"
+        try:
+            found = os.stat(entry["path"]).st_rdev
+        except OSError as err:
+            reason = os.strerror(err.errno or 0).lower()
+            raise InvalidInput(
+                f"{name}: in a user namespace the host's is shown: {reason}"
+            ) from None
+        if found != os.makedev(entry.get("major", 0), entry.get("minor", 0)):
+            raise InvalidInput(f"{name}: in a user namespace the host's is shown: it is another")
+
+
 def enter_user_namespace(spec: oci.Spec) -> bool:
     """Bring an ordinary user's command into the user namespace that the container is to have.
 
@@ -353,6 +391,8 @@ def enter_user_namespace(spec: oci.Spec) -> bool:
         InvalidInput: the configuration has none.
         NotPermitted, NotSupported: it cannot be made.
     """
+    from pycontain.kernel import userns
+
     linux = spec.get("linux", {})
     if not any(e["type"] == "user" and not e.get("path") for e in linux.get("namespaces", [])):
         raise InvalidInput("linux.namespaces: an ordinary user's container needs a user namespace")
@@ -362,8 +402,17 @@ def enter_user_namespace(spec: oci.Spec) -> bool:
     )
     if not uids or not gids:
         raise InvalidInput("linux: a user namespace needs uidMappings and gidMappings")
-    from pycontain.kernel import userns
-
+    if not all(any(entry[0] == 0 for entry in entries) for entries in (uids, gids)):
+        # Who is not root in there loses its capabilities at the first exec (capabilities(7)).
+        raise InvalidInput("linux: uidMappings and gidMappings of an ordinary user need an id 0")
+    if linux.get("cgroupsPath"):
+        raise InvalidInput("linux.cgroupsPath: an ordinary user's container has no cgroup")
+    groups = spec.get("process", {}).get("user", {}).get("additionalGids")
+    if groups and userns.maps_oneself(uids, gids):
+        # user_namespaces(7): one's own gid may be mapped by oneself if groups are given up.
+        raise InvalidInput(
+            "process.user.additionalGids: groups cannot be set where one's own id alone is mapped"
+        )
     userns.enter_new(uids, gids, open_native)
     return True
 

@@ -55,9 +55,16 @@ def destroy(container: Container) -> None:
     end(container)
     if container.state.cgroup:
         state.remove_cgroup(container.state.cgroup)
-    spec: oci.Spec = container.config() if container.state.pid else {}
+    spec = _config(container)
     state.remove(container)
     run_poststop(container, spec)
+
+
+def _config(container: Container) -> oci.Spec:
+    # A removal that was killed may have taken it away already: its hooks are not run any more.
+    if not container.state.pid or not os.path.lexists(f"{container.path}/config.json"):
+        return {}
+    return container.config()
 
 
 def end(container: Container) -> None:

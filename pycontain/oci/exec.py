@@ -202,7 +202,7 @@ class _Start:
             linux.get("personality"), linux.get("memoryPolicy"),
         )  # fmt: skip
         listener = runner.Listener({}, console=self._console, notify=self._notify)
-        pid, _ = runner.start(steps, given, listener)
+        pid = runner.start(steps, given, listener)
         caller.make_known(self.values, pid)
         return pid
 

@@ -154,6 +154,8 @@ def _root(given: str, rootless: bool) -> str:
     if not rootless:
         return "/run/pycontain-runtime"
     place = os.environ.get("XDG_RUNTIME_DIR", "")
+    # A relative path counts as none (XDG Base Directory Specification).
+    place = place if place.startswith("/") else ""
     if not place and os.geteuid() == 0:
         return "/run/pycontain-runtime"
     if not place:

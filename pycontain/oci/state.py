@@ -79,6 +79,7 @@ class Container:
         self.path = f"{root}/{identity}"
         self.folder = folder
         self.state = state
+        self._locked = False
 
     def __enter__(self) -> Container:
         return self
@@ -97,6 +98,7 @@ class Container:
             StoreError: the state is damaged.
         """
         fcntl.flock(self.folder, fcntl.LOCK_EX)
+        self._locked = True
         if not os.fstat(self.folder).st_nlink:
             raise NotFound(f"container {self.id} does not exist")
         try:
@@ -108,6 +110,7 @@ class Container:
     def unlock(self) -> None:
         """Let other commands change the container."""
         fcntl.flock(self.folder, fcntl.LOCK_UN)
+        self._locked = False
 
     def save(self) -> None:
         """Write the state."""
@@ -157,7 +160,8 @@ class Container:
     def status(self) -> str:
         """Return ``creating``, ``created``, ``running``, ``paused`` or ``stopped``."""
         if not self.state.complete:
-            return "creating" if self._is_locked() else "stopped"
+            # Whoever waited for the lock knows that nobody creates it any more.
+            return "creating" if not self._locked and self._is_locked() else "stopped"
         if not self.alive():
             return "stopped"
         if self._paused():

@@ -41,7 +41,6 @@ UNSUPPORTED: tuple[tuple[str, object, str], ...] = (
     ("process.selinuxLabel", "", "SELinux labels are not supported"),
     ("linux.mountLabel", "", "SELinux labels are not supported"),
     ("linux.intelRdt", None, "resctrl is not supported"),
-    ("linux.netDevices", {}, "moving network devices is not supported"),
     ("vm", None, "virtual machines are not supported"),
 )
 
@@ -190,6 +189,8 @@ def _rules(spec: oci.Spec) -> None:
         _mount(mount, f"mounts[{at}]", "user" in namespaces)
     for at, device in enumerate(linux.get("devices", [])):
         _device(device, f"linux.devices[{at}]")
+    if linux.get("netDevices"):
+        _below("linux.netDevices", _net_devices, linux["netDevices"], namespaces)
     if "memoryPolicy" in linux:
         _below("linux.memoryPolicy", _memory_policy, linux["memoryPolicy"])
     if "seccomp" in linux:
@@ -310,6 +311,17 @@ def _device(device: oci.Device, path: str) -> None:
     for key in ("major", "minor"):
         if key not in device and device["type"] != "p":
             raise Wrong(f"{path}.{key}", "missing")
+
+
+def _net_devices(devices: Mapping[str, oci.NetDevice], namespaces: Mapping[str, bool]) -> None:
+    if "network" not in namespaces:
+        raise Wrong("", "no network namespace in linux.namespaces: they would stay the host's")
+    seen: set[str] = set()
+    for key, device in devices.items():
+        name = device.get("name") or key
+        if name in seen and "%" not in name:
+            raise Wrong(f"[{show(key)}].name", f"{show(name)} is given twice")
+        seen.add(name)
 
 
 _NODELESS = ("MPOL_DEFAULT", "MPOL_LOCAL")

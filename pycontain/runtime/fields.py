@@ -44,6 +44,18 @@ def _file_name(text: str) -> str | None:
     return _line(text)
 
 
+def _device_name(text: str) -> str | None:
+    # dev_valid_name, net/core/dev.c; IFNAMSIZ, netdevice(7).
+    if text in ("", ".", "..") or len(text.encode()) > 15 or set(text) & set("/:% \t\n\v\f\r"):
+        return f"must be the name of a network device, not {show(text)}"
+    return None
+
+
+def _new_device_name(text: str) -> str | None:
+    # Empty stands for absent; of %d the kernel makes a number that is free.
+    return _device_name(text.replace("%d", "0", 1)) if text else None
+
+
 def _cgroups_path(text: str) -> str | None:
     if ".." in text.split("/"):
         return f"leaves its hierarchy: {show(text)}"
@@ -122,6 +134,7 @@ _PATHS = List(_ABSOLUTE)
 _CPUS = Text(_cpus)
 _NODES = Text(_nodes)
 _HOST_NAME = Text(_host_name)
+_DEVICE_NAME = Text(_device_name)
 
 _NAMESPACES = "pid network mount ipc uts user cgroup time".split()
 PROPAGATIONS = (
@@ -358,6 +371,7 @@ _LINUX = Object(
                 }
             )
         ),
+        "netDevices": Map(_DEVICE_NAME, Object({"name": Text(_new_device_name)})),
         "cgroupsPath": Text(_cgroups_path),
         "resources": RESOURCES,
         "rootfsPropagation": Word("propagation", ["", *PROPAGATIONS]),

@@ -29,6 +29,7 @@ _MESSAGE = struct.Struct("=IiIi248s")
 _FAILURE = struct.Struct("=Ii248s")
 _TURN, _CONSOLE, _NOTIFY, _FAILED, _DONE = 1, 3, 4, 7, 8
 _NO_STEP = 0xFFFF_FFFF
+_SIGKILL = 9
 _BAD_PLAN = 2  # the runner's exit code
 
 
@@ -37,26 +38,28 @@ class Listener:
 
     Attributes:
         sync: sync point → what to do there, given the clone's pid.
+        done: called when all is done but what follows a ``wait``: number, name and text of the
+            steps that do, for ``late_failure``. The process goes on only when it returns.
         console: takes the terminal's other end, which is closed afterwards.
         notify: takes the seccomp listener and the clone's pid; closed afterwards.
     """
 
-    __slots__ = ("console", "notify", "sync")
+    __slots__ = ("console", "done", "notify", "sync")
 
     def __init__(
         self,
         sync: Mapping[str, Callable[[int], None]],
         console: Callable[[int], None] | None = None,
         notify: Callable[[int, int], None] | None = None,
+        done: Callable[[list[tuple[int, str, str]]], None] | None = None,
     ) -> None:
         self.sync = sync
         self.console = console
         self.notify = notify
+        self.done = done
 
 
-def start(
-    plan: Sequence[Step], given: Mapping[Handle, int], listener: Listener
-) -> tuple[int, list[tuple[int, str, str]]]:
+def start(plan: Sequence[Step], given: Mapping[Handle, int], listener: Listener) -> int:
     """Carry `plan` out.
 
     Args:
@@ -65,8 +68,7 @@ def start(
         listener: the caller's part.
 
     Returns:
-        The pid of the process, which is the caller's child; and number, name and text of the steps
-        that follow a ``wait``, for ``late_failure``.
+        The pid of the process, which is the caller's child.
 
     Raises:
         CommandNotFound, NotExecutable: the program.
@@ -90,7 +92,7 @@ def start(
             os.close(theirs)
         status = 0
         try:
-            return _follow(ours, plan, listener), _late(plan)
+            return _follow(ours, plan, listener)
         finally:
             # Without us it can do nothing more: whatever it has made, it kills.
             os.close(ours)
@@ -120,17 +122,22 @@ def _follow(channel: int, plan: Sequence[Step], listener: Listener) -> int:
             if got != _MESSAGE.size:
                 raise StartFailure(None, ffi.errno if got < 0 else errno.ECHILD, "")
             kind, pid, step, number, subject = _MESSAGE.unpack(ffi.buffer(data, got))
-            if kind == _DONE:
-                return int(pid)
+            if kind == _DONE and listener.done:
+                listener.done(_late(plan))
             if kind == _FAILED:
                 words = subject.partition(b"\0")[0].decode(errors="replace")
                 raise StartFailure(None if step == _NO_STEP else step, number, words)
-            _take(kind, plan, step, pid, fd[0], listener)
+            if kind != _DONE:
+                _take(kind, plan, step, pid, fd[0], listener)
             if lib.send_go(channel) < 0:
                 raise StartFailure(None, ffi.errno, "")
+            if kind == _DONE:
+                return int(pid)
     except BaseException:
         if pid > 0:
             lib.send_stop(channel)
+            # A runner that was killed itself kills nobody; our child's pid is nobody else's.
+            os.kill(pid, _SIGKILL)
             os.waitpid(pid, 0)
         raise
 
@@ -164,7 +171,7 @@ def late_failure(steps: Sequence[tuple[int, str, str]], file: int) -> PycontainE
     """Return why the program did not start after its wait, None where it did.
 
     Args:
-        steps: as ``start`` gave them.
+        steps: as ``Listener.done`` got them.
         file: the failure file; native/steps.c, ``fail``, writes it.
     """
     data = os.pread(file, _FAILURE.size, 0)

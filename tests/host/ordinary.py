@@ -21,7 +21,8 @@ import pycontain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAME = "pycontain-tester"
+# Several sessions may run on one machine.
+NAME = f"pycontain-{os.getpid()}"
 NEEDED = ("click", "msgspec", "_cffi_backend")
 SCRIPT = """\
 #!{python} -IS
@@ -89,18 +90,16 @@ def ordinary_user() -> Iterator[User]:
     for program in ("useradd", "newuidmap", "setpriv"):
         if not shutil.which(program):
             pytest.skip(f"needs {program}")
-    base = Path("/var/tmp") / f"{NAME}-{os.getpid()}"
+    base = Path("/var/tmp") / NAME
     place, home = base / "lib", base / "home"
-    place.mkdir(parents=True)
     python = interpreter(place)
-    if NAME in {entry.pw_name for entry in pwd.getpwall()}:
-        subprocess.run(["userdel", NAME], check=True)
     subprocess.run(["useradd", "-M", "-d", str(home), "-s", "/bin/sh", NAME], check=True)
     ranges = {path: Path(path).read_text() for path in ("/etc/subuid", "/etc/subgid")}
     try:
         for path, text in ranges.items():
             if f"{NAME}:" not in text:
                 Path(path).write_text(f"{text}{NAME}:3000000:65536\n")
+        place.mkdir(parents=True)
         copy_package(place, python)
         home.mkdir()
         os.chown(home, pwd.getpwnam(NAME).pw_uid, pwd.getpwnam(NAME).pw_gid)
@@ -113,7 +112,8 @@ def ordinary_user() -> Iterator[User]:
         while processes_of(uid) and time.monotonic() < end:
             time.sleep(0.05)
         shutil.rmtree(f"/tmp/pycontain-{uid}", ignore_errors=True)
-        shutil.rmtree(base)
+        if base.exists():
+            shutil.rmtree(base)
         subprocess.run(["userdel", NAME], check=False, capture_output=True)
         for path in ranges:
             kept = [line for line in Path(path).read_text().splitlines(True)

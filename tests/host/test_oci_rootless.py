@@ -144,7 +144,7 @@ def bundle(mine: Mine, kind: str) -> Mine:
     return mine
 
 
-def status_lines(text: str) -> list[list[str]]:
+def words_of(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
@@ -154,9 +154,9 @@ def status_lines(text: str) -> list[list[str]]:
 @BOTH
 def test_the_user_is_root_inside_by_the_maps_that_were_asked_for(bundle: Mine, kind: str) -> None:
     assert bundle.sh("id -u; id -g") == "0\n0\n"
-    uids, gids = (status_lines(bundle.out("cat", f"/proc/self/{name}_map")) for name in ("uid", "gid"))
-    assert uids == bundle.map_file(bundle.user.entry.pw_uid, kind)
-    assert gids == bundle.map_file(bundle.user.entry.pw_gid, kind)
+    for name, own in (("uid", bundle.user.entry.pw_uid), ("gid", bundle.user.entry.pw_gid)):
+        maps = words_of(bundle.out("cat", f"/proc/self/{name}_map"))
+        assert maps == bundle.map_file(own, kind)
     # who may change groups could shed one that denies access: user_namespaces(7)
     denied = {"one": "deny\n", "range": "allow\n"}
     assert bundle.out("cat", "/proc/self/setgroups") == denied[kind]
@@ -307,7 +307,7 @@ def test_exec(bundle: Mine, kind: str) -> None:
     done = bundle.exec("sh", "-c", f"{look} id -u; exit 9", ok=False)
     assert done.returncode == 9
     assert done.stdout.split() == [*(namespace(pid, kind) for kind in kinds), "0"]
-    maps = status_lines(bundle.exec("cat", "/proc/self/uid_map").stdout)
+    maps = words_of(bundle.exec("cat", "/proc/self/uid_map").stdout)
     assert maps == bundle.map_file(bundle.user.entry.pw_uid, kind)
     assert "no-such" in bundle.exec("no-such", ok=False).stderr
     if kind == "range":
@@ -368,7 +368,7 @@ def test_without_a_user_namespace_of_its_own(mine: Mine, change: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["uidMappings", "gidMappings"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["one"])
 def test_without_a_map(bundle: Mine, name: str) -> None:
     del bundle.linux[name]
     assert f"process.user.{name[:3]}: 0 is not mapped" in bundle.refused()
@@ -383,7 +383,7 @@ def test_without_a_map(bundle: Mine, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["uid", "gid"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["one"])
 def test_ids_of_somebody_else(
     bundle: Mine, name: str, entry: tuple[int, int, int], reason: str
 ) -> None:
@@ -410,7 +410,8 @@ def test_newuidmap_is_not_needed_for_ones_own_id(bundle: Mine) -> None:
 def test_a_machine_without_user_namespaces(bundle: Mine, kind: str) -> None:
     # The limit is each namespace's own (namespaces(7)): here it is taken from one above the user.
     # The second shell has rights there: the ids were not mapped when the first one was executed.
-    script = "read go; exec sh -c 'echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\""
+    take = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"'
+    script = f"read go; exec sh -c '{take}' sh \"$@\""
     bundle.write()
     argv = bundle.argv("create", "--bundle", bundle.folder, bundle.id)
     with subprocess.Popen(
@@ -438,7 +439,7 @@ def test_a_machine_without_user_namespaces(bundle: Mine, kind: str) -> None:
         ({"devices": [{"allow": False}], "pids": {"limit": 100}}, "pids.max"),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["one"])
 def test_limits_are_refused_by_name(bundle: Mine, resources: dict[str, Any], file: str) -> None:
     bundle.linux["resources"] = resources
     said = bundle.refused()
@@ -491,6 +492,36 @@ def test_what_only_the_hosts_root_may(
 
 
 @pytest.mark.parametrize("kind", ["one"])
+def test_groups_where_they_were_given_up(bundle: Mine) -> None:
+    """Groups cannot be set where one's own id alone is mapped: user_namespaces(7)."""
+    bundle.process["user"]["additionalGids"] = [0]
+    assert "additionalGids" in bundle.refused()
+
+
+@pytest.mark.parametrize("kind", ["one"])
+def test_a_map_without_root(bundle: Mine) -> None:
+    """Whoever is not root inside has lost its capabilities by the first exec: capabilities(7)."""
+    for name, own in (("uid", bundle.user.entry.pw_uid), ("gid", bundle.user.entry.pw_gid)):
+        bundle.linux[f"{name}Mappings"] = [idmap(5, own, 1)]
+    bundle.process["user"] = {"uid": 5, "gid": 5}
+    assert "uidMappings" in bundle.refused()
+
+
+@pytest.mark.parametrize("kind", ["one"])
+def test_a_cgroup_that_was_asked_for(bundle: Mine) -> None:
+    bundle.linux["cgroupsPath"] = "/some/where"
+    assert "cgroup" in bundle.refused()
+
+
+@pytest.mark.parametrize("kind", ["one"])
+def test_a_device_that_is_another_at_the_host(bundle: Mine) -> None:
+    zero = os.stat("/dev/zero").st_rdev
+    where = {"major": os.major(zero), "minor": os.minor(zero)}
+    bundle.linux["devices"] = [{"path": "/dev/null", "type": "c", **where}]
+    assert "/dev/null" in bundle.refused()
+
+
+@pytest.mark.parametrize("kind", ["one"])
 def test_sysfs_belongs_to_the_hosts_network(bundle: Mine) -> None:
     spaces = bundle.linux["namespaces"]
     bundle.linux["namespaces"] = [entry for entry in spaces if entry["type"] != "network"]
@@ -521,23 +552,36 @@ def test_the_state_is_in_the_runtime_folder(bundle: Mine, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["one"])
 def test_without_a_runtime_folder_the_state_must_be_placed(bundle: Mine) -> None:
-    bundle.place = []
-    bundle.write()
-    done = bundle.call("create", "--bundle", bundle.folder, bundle.id, ok=False)
+    given, bundle.place = bundle.place, []
+    done = bundle.create(ok=False)
+    bundle.place = given
     assert done.returncode != 0
     assert "--root" in done.stderr
     assert "XDG_RUNTIME_DIR" in done.stderr
-    bundle.place = ["--root", bundle.root]  # to be cleared up
+
+
+@pytest.mark.parametrize("kind", ["one"])
+def test_a_relative_runtime_folder_counts_as_none(bundle: Mine) -> None:
+    """XDG Base Directory Specification: such a path is invalid, and ignored."""
+    bundle.environ["XDG_RUNTIME_DIR"] = os.path.basename(bundle.folder)
+    given, bundle.place = bundle.place, []
+    done = bundle.create(ok=False)
+    if done.returncode == 0:
+        bundle.delete("--force")
+    bundle.place = given
+    assert done.returncode != 0
+    assert "XDG_RUNTIME_DIR" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["one"])
 def test_a_state_folder_that_is_not_the_users(bundle: Mine) -> None:
-    bundle.write()
-    given, bundle.place = bundle.place, ["--root", "/run/pycontain-runtime"]
-    done = bundle.call("create", "--bundle", bundle.folder, bundle.id, ok=False)
+    place = bundle.make("roots")
+    os.chmod(place, 0o755)
+    given, bundle.place = bundle.place, ["--root", place]
+    done = bundle.create(ok=False)
     bundle.place = given
     assert done.returncode != 0
-    assert f"/run/pycontain-runtime/{bundle.id}: permission denied" in done.stderr
+    assert f"{place}/{bundle.id}: permission denied" in done.stderr
 
 
 @BOTH
@@ -554,7 +598,7 @@ def test_a_bundle_that_the_user_may_not_read(bundle: Mine, kind: str) -> None:
     bundle.write()
     os.chown(f"{bundle.folder}/config.json", 0, 0)
     os.chmod(f"{bundle.folder}/config.json", 0o600)
-    done = bundle.call("create", "--bundle", bundle.folder, bundle.id, ok=False)
+    done = bundle.create(ok=False)
     assert done.returncode != 0
     assert f"{bundle.folder}/config.json" in done.stderr
     assert "permission denied" in done.stderr
@@ -598,7 +642,7 @@ def test_hooks(bundle: Mine, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["prestart", "createRuntime", "createContainer"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["one"])
 def test_a_hook_that_fails(bundle: Mine, name: str) -> None:
     bundle.config["hooks"] = {name: [{"path": "/bin/false"}]}
     assert "/bin/false" in bundle.refused()
@@ -623,11 +667,9 @@ def test_root_of_a_user_namespace_has_no_device_program_and_no_limits(mine: Mine
     mine.in_namespace_of_mine()
     mine.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     assert mine.out("echo", "x") == "x\n"
-    for resources in ({"pids": {"limit": 100}}, {"devices": [], "pids": {"limit": 100}}):
+    for resources in ({"pids": {"limit": 9}}, {"unified": {"cgroup.max.descendants": "9"}}):
         mine.linux["resources"] = resources
-        said = mine.refused()
-        assert "cgroup" in said
-        assert "pids" in said or "permission denied" in said
+        assert "cgroup" in mine.refused()
 
 
 def test_a_user_namespace_in_the_users(mine: Mine) -> None:
@@ -642,18 +684,18 @@ def test_a_user_namespace_in_the_users(mine: Mine) -> None:
 
 @contextlib.contextmanager
 def delegated(user: User) -> Iterator[str]:
-    """A cgroup that is the user's: its path below the root, and where the root is."""
+    """The folder of a cgroup that is the user's."""
     root = next(
         line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
         if line.rpartition(" - ")[2].startswith("cgroup2 ")
     )  # fmt: skip
-    folder = Path(f"{root}/oci-{os.getpid()}-{time.time_ns():x}")
-    (folder / "start").mkdir(parents=True)
+    folder = f"{root}/oci-{os.getpid()}-{time.time_ns():x}"
+    os.makedirs(f"{folder}/start")
     try:
-        for path in (folder, folder / "start"):
+        for path in (folder, f"{folder}/start"):
             for name in ("", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"):
-                os.chown(path / name, user.entry.pw_uid, user.entry.pw_gid)
-        yield str(folder)
+                os.chown(f"{path}/{name}", user.entry.pw_uid, user.entry.pw_gid)
+        yield folder
     finally:
         for path, _, _ in os.walk(folder, topdown=False):
             os.rmdir(path)
@@ -704,7 +746,7 @@ def test_the_life_of_a_container_in_a_user_namespace_that_stays(mine: Mine) -> N
 
 
 class Outer:
-    """A user namespace, with a mount namespace in it, that stays: as a manager of the user's has."""
+    """A user namespace, with a mount namespace in it, that stays: as a manager has one."""
 
     def __init__(self, mine: Mine) -> None:
         command = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]

@@ -272,7 +272,9 @@ def carry_out(found: seccomp.Filter, process: "oci.Process") -> tuple[int, list[
     null = os.open("/dev/null", os.O_RDWR)
     given = {plan.FIFO: read, plan.FAILURE: failure, **dict.fromkeys(runner.STREAMS, null)}
     try:
-        pid, late = runner.start(steps, given, runner.Listener({}, notify=notify))
+        late: list[tuple[int, str, str]] = []
+        listener = runner.Listener({}, notify=notify, done=late.extend)
+        pid = runner.start(steps, given, listener)
         os.write(write, b"x")
         status = os.waitpid(pid, 0)[1]
         assert runner.late_failure(late, failure) is None

@@ -14,8 +14,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 DEAR = {
     "asyncio", "click", "collections", "contextlib", "ctypes", "dataclasses", "enum", "functools",
-    "json", "logging", "msgspec", "pathlib", "psutil", "re", "signal", "socket", "subprocess",
-    "tempfile", "typing",
+    "json", "logging", "msgspec", "pathlib", "psutil", "pyroute2", "re", "signal",
+    "socket", "subprocess", "tempfile", "typing",
 }  # fmt: skip
 
 # Importing the module brings nothing of DEAR, but what is named here.

@@ -539,7 +539,8 @@ def config(**more: Any) -> dict[str, Any]:
 
 def linux(**more: Any) -> dict[str, Any]:
     """The same with another Linux part."""
-    return config(linux={"namespaces": [{"type": "mount"}, {"type": "uts"}], **more})
+    kinds = ("mount", "uts", "network")
+    return config(linux={"namespaces": [{"type": kind} for kind in kinds], **more})
 
 
 FEATURES: dict[str, Any] = json.loads(json.dumps(features.features()))

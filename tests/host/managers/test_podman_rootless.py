@@ -12,14 +12,15 @@ from ordinary import User, first_subuid, ordinary_user
 
 from tests import peers
 
-from .client import Answer, Terminal
 from .conftest import needs, unchanged
 from .podman import PROGRAMS, Podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.host
+    from .client import Answer, Terminal
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 SIZE = 65536
 
@@ -123,8 +124,9 @@ def rootless(user: User, archive: str) -> Iterator[Rootless]:
 def podman(rootless: Rootless) -> Iterator[Rootless]:
     """podman; each test leaves its store, and the machine, as they were."""
     yield from unchanged(rootless)
-    left = [name for name in os.listdir(rootless.states) if not name.startswith("@")]
-    assert not left, left
+    if os.path.isdir(rootless.states):  # another runtime has another folder
+        left = [name for name in os.listdir(rootless.states) if not name.startswith("@")]
+        assert not left, left
 
 
 def test_the_runtime_is_ours(podman: Rootless) -> None:
@@ -272,7 +274,7 @@ def test_pod_of_two(podman: Rootless) -> None:
 
 def test_what_needs_a_cgroup(podman: Rootless) -> None:
     failed = podman.run("--pids-limit", "100", "tools", "true")
-    assert failed.code == 126
+    assert failed.code in (126, 127)
     assert "cgroup" in failed.err
     box = podman.detach()
     failed = podman("pause", box)

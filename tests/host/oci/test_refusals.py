@@ -39,7 +39,6 @@ def test_intel_rdt(bundle: Bundle, given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "word"),
     [
-        ("netDevices", {"eth0": {"name": "inner"}}, "netDevices"),
         ("mountLabel", "system_u:object_r:svirt_sandbox_file_t:s0", "mountLabel"),
         ("resources", {"rdma": {"mlx5_1": {"hcaHandles": 3}}}, "rdma"),
     ],
