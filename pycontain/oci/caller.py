@@ -7,7 +7,16 @@ import os
 from pycontain.errors import InvalidInput, kernel_error
 from pycontain.kernel import capability
 from pycontain.oci import document, log, state
+from pycontain.oci.flags import NUMBER, VALUE, Flag
 from pycontain.runtime import privileges, runner, seccomp
+
+FLAGS = (
+    Flag("console-socket", VALUE, "unix socket that gets the other end of the terminal"),
+    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd of the process"),
+    Flag("pid-file", VALUE, "file for the process's pid"),
+    Flag("preserve-fds", NUMBER, "pass this many descriptors on, from 3 upwards"),
+)
+"""Flags of everything that starts a process."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

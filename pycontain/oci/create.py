@@ -14,7 +14,7 @@ from pycontain.errors import (
 )
 from pycontain.kernel import devices, mount, process
 from pycontain.oci import caller, document, ending, foreground, log, start, state
-from pycontain.oci.flags import NUMBER, SWITCH, VALUE, Flag
+from pycontain.oci.flags import SWITCH, VALUE, Flag
 from pycontain.runtime import cgroups, check, plan, runner
 from pycontain.runtime.handover import open_native
 from pycontain.runtime.mounts import MountWords
@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 _NO_CGROUP = (errno.EACCES, errno.EPERM, errno.EROFS)
 FLAGS = (
     Flag("bundle b", VALUE, "folder with config.json; the current folder by default"),
-    Flag("console-socket", VALUE, "unix socket that gets the other end of the terminal"),
-    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd of the process"),
-    Flag("pid-file", VALUE, "file for the process's pid"),
+    *caller.FLAGS,
     Flag("no-pivot", SWITCH, "leave the old root by chroot, where it is an initramfs"),
     Flag("no-new-keyring", SWITCH, "keep the caller's session keyring"),
-    Flag("preserve-fds", NUMBER, "pass this many descriptors on, from 3 upwards"),
 )
 RUN_FLAGS = (
     *FLAGS,

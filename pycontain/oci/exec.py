@@ -7,7 +7,7 @@ import os
 from pycontain.errors import InvalidInput, InvalidState
 from pycontain.kernel import process as processes
 from pycontain.oci import caller, document, foreground, state
-from pycontain.oci.flags import LIST, NUMBER, SWITCH, VALUE, Flag, UsageError
+from pycontain.oci.flags import LIST, SWITCH, VALUE, Flag, UsageError
 from pycontain.runtime import plan, runner
 from pycontain.runtime.steps import Handle, Step
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pycontain.oci.state import Container
 
 FLAGS = (
-    Flag("console-socket", VALUE, "unix socket that gets the other end of the terminal"),
-    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd of the process"),
+    *caller.FLAGS,
     Flag("cwd", VALUE, "working directory"),
     Flag("env e", LIST, "NAME=VALUE for the environment"),
     Flag("tty t", SWITCH, "give it a terminal"),
@@ -28,19 +27,16 @@ FLAGS = (
     Flag("additional-gids g", LIST, "additional group id"),
     Flag("process p", VALUE, "file with the process as JSON"),
     Flag("detach d", SWITCH, "do not wait for the end"),
-    Flag("pid-file", VALUE, "file for the process's pid"),
     Flag("process-label", VALUE, "SELinux label"),
     Flag("apparmor", VALUE, "AppArmor profile"),
     Flag("no-new-privs", SWITCH, "set no_new_privs"),
     Flag("cap c", LIST, "capability to add"),
-    Flag("preserve-fds", NUMBER, "pass this many descriptors on, from 3 upwards"),
     Flag("cgroup", LIST, "cgroup below the container's to run in"),
     Flag("ignore-paused", SWITCH, "start it in a paused container too"),
 )
 _OF_THE_CALLER = frozenset(
-    ("console-socket", "pidfd-socket", "process", "detach", "pid-file", "preserve-fds", "cgroup",
-     "ignore-paused")
-)  # fmt: skip
+    ("process", "detach", "cgroup", "ignore-paused", *(flag.names[0] for flag in caller.FLAGS))
+)
 """Flags that say nothing of the process itself."""
 _PROCESS = Handle("given", "container process")
 
