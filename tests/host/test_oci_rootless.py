@@ -33,7 +33,7 @@ from ordinary import User, first_subuid, ordinary_user, processes_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 KINDS = ("one", "range")
 BOTH = pytest.mark.parametrize("kind", KINDS)

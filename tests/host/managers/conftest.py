@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import launcher
 import leaks
 import pytest
 
@@ -25,36 +26,13 @@ from tests import peers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Started as the command line is (native/pycontain), but from where this session finds the package.
-_LAUNCHER = """\
-#!{python} -IS
-import sys
-
-sys.path.extend({path!r})
-
-from pycontain.oci.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())
-"""
-
 
 @pytest.fixture(scope="session")
-def oci_runtime(tmp_path_factory: pytest.TempPathFactory) -> str:
+def oci_runtime() -> str:
     """Path of the runtime that the managers are given."""
     if os.geteuid() != 0:
         pytest.skip("needs root: managers, namespaces and cgroups")
-    other = os.environ.get("PYCONTAIN_TEST_OCI_RUNTIME")
-    if other:
-        return other
-    installed = shutil.which("pycontain-runtime", path=os.path.dirname(sys.executable))
-    if installed:
-        return installed
-    path = tmp_path_factory.mktemp("runtime") / "pycontain-runtime"
-    entries = [entry for entry in sys.path if os.path.isdir(entry)]
-    path.write_text(_LAUNCHER.format(python=sys.executable, path=entries))
-    path.chmod(0o755)
-    return str(path)
+    return os.environ.get("PYCONTAIN_TEST_OCI_RUNTIME") or launcher.path()
 
 
 @pytest.fixture(scope="session")

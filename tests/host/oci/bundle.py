@@ -29,14 +29,13 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
+import launcher
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-RUNTIME = shlex.split(os.environ.get("PYCONTAIN_TEST_OCI_RUNTIME", "")) or [
-    os.path.join(os.path.dirname(sys.executable), "pycontain-runtime")
-]
+RUNTIME = shlex.split(os.environ.get("PYCONTAIN_TEST_OCI_RUNTIME", "")) or [launcher.path()]
 KIND = next((name for name in ("runc", "crun") if name in os.path.basename(RUNTIME[0])), "ours")
 PATIENCE = 10.0
 FOREVER = ["sleep", "1000"]

@@ -30,7 +30,7 @@ from .test_process import mask, sets
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from .bundle import (
 if TYPE_CHECKING:
     from .bundle import Bundle
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 BITS = {
     name: bit

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.host,
+    pytest.mark.slow,
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="call numbers of x86-64"),
 ]
 

@@ -490,3 +490,12 @@ def test_nobody_else_may_talk_to_init(box: Bundle) -> None:
     wait_until(lambda: "1000" in command_line(box.pid))
     assert sorted(os.listdir(f"/proc/{box.pid}/fd")) == ["0", "1", "2"]
     assert field(box.pid, "TracerPid") == "0"
+
+
+def test_the_installed_script() -> None:
+    """What the others start is a launcher of their own (tests/host/launcher.py)."""
+    script = os.path.join(os.path.dirname(sys.executable), "pycontain-runtime")
+    if not os.path.exists(script):
+        pytest.skip("pycontain is not installed beside this interpreter")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("pycontain-runtime version ")

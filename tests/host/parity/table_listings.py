@@ -124,7 +124,7 @@ _MOUNT = (
 _INSPECT = scene(
     "inspect",
     Row(
-        "create --name full -it -h box -u 33 -w /tmp -e A=1 -e B=2 -l x=1 -l a=2 --stop-signal INT"
+        "create --name full -it -h box -u 33 -w /tmp -e A=1 -l x=1 -l a=2 --stop-signal INT"
         " -v @dir/src:/two:ro -v /one --tmpfs /t:size=1m --cap-add NET_ADMIN --cap-drop CHOWN"
         " --dns 192.0.2.1 --dns-option ndots:2 --dns-search x.org --add-host a:192.0.2.2"
         " --group-add adm --security-opt no-new-privileges --sysctl net.ipv4.ip_forward=1"
