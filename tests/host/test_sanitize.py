@@ -162,12 +162,14 @@ def package(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_tests(package: Path, folder: Path, paths: list[Path], **environment: str) -> None:
+def run_tests(
+    package: Path, folder: Path, paths: list[Path], marks: str = "not slow", **environment: str
+) -> None:
     """Run test files with that package; all must pass."""
     found = {**os.environ, "PYTHONPATH": str(package), "PYTHONSAFEPATH": "1", **environment}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "-m", "not slow", "-k", f"not ({AS_INSTALLED})",
+         "-m", marks, "-k", f"not ({AS_INSTALLED})",
          "--basetemp", folder / "tests", *(path for path in paths if path.exists())],
         cwd=CHECKOUT, env=found, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -200,5 +202,5 @@ def test_oci_tests(programs: Path, package: Path, tmp_path: Path) -> None:
     """The OCI suite, with the sanitized runner."""
     launcher = make_launcher(package, tmp_path)
     paths = [Path(__file__).parent / "oci" / f"test_{name}.py" for name in OCI]
-    run_tests(package, tmp_path, paths, PYCONTAIN_TEST_OCI_RUNTIME=str(launcher))
+    run_tests(package, tmp_path, paths, "host", PYCONTAIN_TEST_OCI_RUNTIME=str(launcher))
     assert not reports(programs)
