@@ -124,7 +124,8 @@ def ordinary_user() -> Iterator[User]:
 def interpreter(place: Path) -> str:
     """A Python of our version that an ordinary user may execute."""
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
-        probe = [python, "-IS", "-c", "import sys; print(sys.version_info[:2])"]
+        # setpriv's own exec still passes root's folders: env's is the user's.
+        probe = ["env", python, "-IS", "-c", "import sys; print(sys.version_info[:2])"]
         become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
         try:
             done = subprocess.run([*become, *probe], capture_output=True, check=False, cwd="/")
