@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import leaks
 import pytest
 from harness import CommandLine, Store
+from probe import compile as compile_probe
 
 from pycontain import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_configure() -> None:
+    """A shell starts what goes on in the background with SIGINT ignored, and exec keeps that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -85,9 +93,4 @@ def pycontain(store: Store) -> CommandLine:
 @pytest.fixture(scope="session")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A static program that makes one system call; see probe.c."""
-    if not shutil.which("cc"):
-        pytest.skip("needs a C compiler")
-    path = f"{tmp_path_factory.mktemp('probe')}/probe"
-    source = os.path.join(os.path.dirname(__file__), "probe.c")
-    subprocess.run(["cc", "-D_GNU_SOURCE", "-static", "-o", path, source], check=True)
-    return path
+    return compile_probe(f"{tmp_path_factory.mktemp('probe')}/probe")

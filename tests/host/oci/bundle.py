@@ -30,6 +30,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import launcher
+import probe
 import pytest
 
 if TYPE_CHECKING:
@@ -222,10 +223,7 @@ def idmap(inside: int, outside: int, size: int) -> dict[str, int]:
 def make_source(folder: str) -> str:
     """The files of every rootfs, once: busybox and a program that makes one system call."""
     shutil.copy2(shutil.which("busybox") or "/bin/busybox", f"{folder}/busybox")
-    probe = os.path.join(os.path.dirname(os.path.dirname(__file__)), "probe.c")
-    subprocess.run(
-        ["cc", "-D_GNU_SOURCE", "-static", "-O1", "-o", f"{folder}/probe", probe], check=True
-    )
+    probe.compile(f"{folder}/probe")
     return folder
 
 

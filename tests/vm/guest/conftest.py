@@ -1,0 +1,26 @@
+"""Fixtures of the tests in the machine; those of the host suite that they share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "host"))
+
+from conftest import session, whole_host
+from oci.conftest import bundle, nothing_left_behind, rootfs_source
+
+__all__ = ["bundle", "nothing_left_behind", "rootfs_source", "session", "whole_host"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Elsewhere they are shown as skipped: a limit may not bite there, and a reboot hurts."""
+    if os.environ.get("PYCONTAIN_TEST_VM") == "1":
+        return
+    elsewhere = pytest.mark.skip(reason="runs in the virtual machine: sh tests/run vm")
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(elsewhere)
