@@ -23,6 +23,8 @@ from tests.vm.machine import Lost, Machine, archive
 GUEST = "tests/vm/guest"
 PYTEST = ("python3", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly")
 JUNIT = "/tmp/junit.xml"
+# No compiler is there.
+ENVIRONMENT = {"PYCONTAIN_TEST_PROBE": "/run/project/probe"}
 LIMIT = 1500.0
 FAILED = 1
 CANNOT = 3
@@ -61,7 +63,9 @@ def run(words: list[str], *, systemd: bool, junit: Path | None) -> int:
                 took = time.monotonic() - start
                 say(f"the virtual machine is up after {took:.1f} s ({machine.accelerator})")
                 made = [f"--junitxml={JUNIT}"] if junit else []
-                answer = machine.run(*PYTEST, *made, *words, timeout=LIMIT, echo=echo, check=False)
+                answer = machine.run(
+                    *PYTEST, *made, *words, env=ENVIRONMENT, timeout=LIMIT, echo=echo, check=False
+                )
                 if junit:
                     text = machine.run("cat", JUNIT, check=False)
                     if text.code == 0:
