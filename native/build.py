@@ -32,14 +32,14 @@ SANITIZE_STATIC = [
 INSIDE = ("init",)
 EXECUTOR = ["plan.c", "message.c", "executor.c", "steps.c", "process.c", "hook.c"]
 PROGRAMS = {
-    "monitor": ["monitor.c", "log.c", "record.c", *EXECUTOR],
+    "monitor": ["monitor.c", "event.c", "log.c", "record.c", *EXECUTOR],
     "runner": ["runner.c", *EXECUTOR],
     "init": ["init.c"],
     "holder": ["holder.c"],
 }
 EXTENSIONS = {
     "seccomp_build": ([], ["-lseccomp"]),
-    "kernel_build": (["spawn.c", "plan.c", "message.c", "hook.c"], []),
+    "kernel_build": (["spawn.c", "apart.c", "plan.c", "message.c", "hook.c"], []),
 }
 
 

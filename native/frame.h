@@ -14,7 +14,7 @@ enum frame_kind {
     FRAME_STDOUT = '1',
     FRAME_STDERR = '2',
     FRAME_LAGGED = 'l',  /* value: bytes that this client was too slow for */
-    FRAME_EXIT = 'x',    /* value: wait status */
+    FRAME_EXIT = 'x',    /* value: wait status; data: u64 CPU time in us, u64 most memory in bytes */
     /* to the monitor */
     FRAME_STDIN = '0',
     FRAME_STDIN_END = 'e',

@@ -20,10 +20,13 @@ ffibuilder.cdef(
     int idle_in_user_namespace(int *pidfd);
     int reap(int pid);
     int set_subreaper(void);
+    int watch_folder(const char *path);
     int enter(int fd, int types);
     int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
               int *pidfd);
     int netlink_in(int network);
+    int mount_apart(const char *type, const char *options, char *const *folders, int count,
+                    int *at);
     int channel(int *pair);
     int send_go(int socket);
     int send_stop(int socket);
@@ -39,10 +42,13 @@ ffibuilder.cdef(
     """
 )
 SOURCE = """
+#include <errno.h>
 #include <sched.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include "apart.h"
 #include "hook.h"
 #include "message.h"
 #include "sys.h"
@@ -101,6 +107,19 @@ static int idle_in_user_namespace(int *pidfd)
     return pid;
 }
 static int set_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+static int watch_folder(const char *path)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    int saved;
+
+    if (fd >= 0 && inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_ONLYDIR) < 0) {
+        saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
 static int reap(int pid)
 {
     return waitpid(pid, NULL, __WALL);

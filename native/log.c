@@ -21,17 +21,45 @@
 #define BATCH 48
 #define JSON_PIECE 8192     /* bytes of output in one entry at most */
 
+/* After a power cut a file may end in the middle of an entry, or in zeros where its size was on the
+ * disk before its data (ext4 with delayed allocation): what follows would count as the rest of that.
+ * Drops what is behind the last whole entry; returns the size, or -1. */
+static off_t drop_torn(int fd, off_t size)
+{
+    char chunk[4096];
+    off_t at = size, whole = 0;
+
+    while (at && !whole) {
+        size_t length = at < (off_t)sizeof(chunk) ? (size_t)at : sizeof(chunk);
+        const char *end;
+
+        at -= (off_t)length;
+        if (pread(fd, chunk, length, at) != (ssize_t)length)
+            return -1;
+        end = memrchr(chunk, '\n', length);
+        if (end)
+            whole = at + (end - chunk) + 1;
+    }
+    if (whole < size && ftruncate(fd, whole) < 0)
+        return -1;
+    return whole;
+}
+
 static int log_reopen(struct log *log)
 {
     struct stat info;
+    off_t size;
 
-    log->fd = openat(log->folder, NAME, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+    log->fd = openat(log->folder, NAME, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                      0640);
     if (log->fd < 0)
         return -1;
     if (fstat(log->fd, &info) < 0)
         return -1;
-    log->size = (uint64_t)info.st_size;
+    size = drop_torn(log->fd, info.st_size);
+    if (size < 0)
+        return -1;
+    log->size = (uint64_t)size;
     return 0;
 }
 

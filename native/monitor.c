@@ -7,6 +7,7 @@
  * Flow control. Whoever started the container in the foreground (the owner) is its pipe: when the
  * owner does not read, the container waits, as in any pipeline, and nothing is lost. Everybody who
  * attached later is an onlooker: when one does not read, it is told how much it missed. */
+#include "event.h"
 #include "executor.h"
 #include "frame.h"
 #include "log.h"
@@ -22,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -62,13 +64,15 @@ static struct monitor {
     struct executor executor;
     struct record record;
     struct log log;
+    struct events events;
     struct client clients[CLIENTS];   /* [0] is the owner */
     struct stream streams[2];
     int null, signals, listener, input, slave;
-    int cgroup;
+    int cgroup, leash;
     bool terminal, stdin_open, stdin_once, owner_stays, owner_cleans;
     bool exited;
     int status;
+    uint64_t used[2];       /* by what was run: CPU time in microseconds, the most memory in bytes */
     uint64_t deadline;      /* ms on the monotonic clock, 0 for none */
     const char *reason;
     const struct step *cleanup;
@@ -119,6 +123,11 @@ static int frame_send(struct client *client, uint32_t kind, uint32_t value, cons
     return -1;
 }
 
+static int exit_send(struct client *client)
+{
+    return frame_send(client, FRAME_EXIT, (uint32_t)m.status, (const char *)m.used, sizeof(m.used));
+}
+
 /* Tell an onlooker what it missed; false when it cannot be told yet. */
 static bool onlooker_tell(struct client *client)
 {
@@ -144,7 +153,7 @@ static void onlooker_end(struct client *client)
     /* Room for them behind a full buffer: nobody waits for a slow client. */
     setsockopt(client->fd, SOL_SOCKET, SO_SNDBUF, &more, sizeof(more));
     if (onlooker_tell(client) && client->fd >= 0)
-        frame_send(client, FRAME_EXIT, (uint32_t)m.status, NULL, 0);
+        exit_send(client);
     client_close(client);
 }
 
@@ -363,6 +372,7 @@ static int ready(void *context, uint32_t step)
     (void)step;
     if (m.record.state < 0)
         return 0;
+    record_watch_network(&m.record, m.executor.pid);
     return record_reserve(&m.record) < 0 ? -1 : record_run(&m.record, m.executor.pid);
 }
 
@@ -400,7 +410,8 @@ static void keep_our_ends(void)
     /* What was only for the start: mounts, namespaces, the lock. Whoever started us may be dead by
      * now; until here the lock said that a start is under way. */
     for (int fd = PLAN_FIRST_FD; fd < last; fd++)
-        if (fd != m.record.folder && fd != m.record.state && fd != m.cgroup &&
+        if (fd != m.record.folder && fd != m.record.state && fd != m.cgroup && fd != m.leash &&
+            fd != m.events.folder && fd != m.events.state &&
             fd != m.clients[0].fd)
             close(fd);
     for (int i = 0; i < 3; i++)
@@ -466,6 +477,16 @@ static int take_setting(const struct step *step)
     case OP_TIMEOUT:
         m.deadline = now_ms() + arg_number(step, 0);
         return 0;
+    case OP_LEASH:
+        m.leash = arg_fd(step, 0);
+        return 0;
+    case OP_EVENTS:
+        m.events.folder = arg_fd(step, 0);
+        m.events.state = arg_fd(step, 1);
+        m.events.begin = arg_text(step, 2);
+        m.events.end = arg_text(step, 3);
+        m.events.more = arg_text(step, 4);
+        return 0;
     case OP_TRACE:
         m.executor.trace = arg_fd(step, 0);
         return 0;
@@ -515,8 +536,9 @@ static int open_signals(void)
 
 static int set_up(void)
 {
-    m.null = m.signals = m.listener = m.input = m.slave = m.cgroup = -1;
-    m.record.reserved = -1;
+    m.null = m.signals = m.listener = m.input = m.slave = m.cgroup = m.leash = -1;
+    m.record.reserved = m.record.net = -1;
+    m.events.folder = m.events.memory = -1;
     m.executor.trace = m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
     /* Field by field: an initialiser would touch their buffers. */
     m.streams[0].fd = m.streams[1].fd = -1;
@@ -534,6 +556,9 @@ static int set_up(void)
     for (uint32_t i = 0; i < m.plan.count; i++)
         if (m.plan.steps[i].op != OP_OWNER && take_setting(&m.plan.steps[i]) < 0)
             return fail_setup(i);
+    /* An exec is a guest in the container's cgroup: what happens there is not its to tell. */
+    if (m.cgroup >= 0 && m.events.folder >= 0 && m.record.folder >= 0)
+        m.events.memory = openat(m.cgroup, "memory.events", O_RDONLY | O_CLOEXEC);
     m.null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (m.null < 0 || open_signals() < 0 || make_stdio() < 0 || listen_for_clients() < 0)
         return fail_setup(NO_STEP);
@@ -595,22 +620,35 @@ static void kill_orphans(void)
     }
 }
 
+static uint64_t microseconds(const struct timeval *time)
+{
+    return (uint64_t)time->tv_sec * 1000000 + (uint64_t)time->tv_usec;
+}
+
 /* Reap whoever ended; true when the container's first process is among them. */
 static bool reap(void)
 {
     struct signalfd_siginfo info;
+    struct rusage used;
     bool main_ended = false;
     int status;
     pid_t pid;
 
     while (read(m.signals, &info, sizeof(info)) > 0)
         ;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0)
         if (pid == m.executor.pid) {
             m.status = status;
+            m.used[0] = microseconds(&used.ru_utime) + microseconds(&used.ru_stime);
+            m.used[1] = (uint64_t)used.ru_maxrss * 1024;
             main_ended = true;
         }
     return main_ended;
+}
+
+static int exit_code(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 static void ended(void)
@@ -634,6 +672,10 @@ static void ended(void)
     }
     if (m.record.folder >= 0)
         record_exit(&m.record, m.status, m.reason, m.log.lost);
+    if (m.record.net >= 0)
+        close(m.record.net); /* and the namespace goes */
+    /* After the record, so that whoever hears of the end finds it. */
+    events_end(&m.events, exit_code(m.status), m.record.folder >= 0);
     for (int i = 1; i < CLIENTS; i++)
         if (m.clients[i].fd >= 0)
             onlooker_end(&m.clients[i]);
@@ -651,7 +693,7 @@ static short client_events(const struct client *client, bool pending_for_owner)
 
 static int poll_once(int timeout)
 {
-    enum { SIGNALS, LISTENER, INPUT, STREAM, OWNER = STREAM + 2, COUNT = OWNER + CLIENTS };
+    enum { SIGNALS, LISTENER, LEASH, MEMORY, INPUT, STREAM, OWNER = STREAM + 2, COUNT = OWNER + CLIENTS };
     struct pollfd fds[COUNT];
     bool waiting = false;
 
@@ -659,6 +701,8 @@ static int poll_once(int timeout)
         waiting |= m.clients[i].have > 0;
     fds[SIGNALS] = (struct pollfd){.fd = m.signals, .events = POLLIN};
     fds[LISTENER] = (struct pollfd){.fd = m.listener, .events = POLLIN};
+    fds[LEASH] = (struct pollfd){.fd = m.leash, .events = POLLIN};
+    fds[MEMORY] = (struct pollfd){.fd = m.events.memory, .events = POLLPRI};
     fds[INPUT] = (struct pollfd){.fd = waiting ? m.input : -1, .events = POLLOUT};
     for (int i = 0; i < 2; i++)
         fds[STREAM + i] = (struct pollfd){.fd = m.streams[i].held ? -1 : m.streams[i].fd,
@@ -690,6 +734,14 @@ static int poll_once(int timeout)
         }
     if (fds[LISTENER].revents)
         accept_client();
+    if (fds[MEMORY].revents)
+        events_oom(&m.events);
+    if (fds[LEASH].revents) {
+        close(m.leash);
+        m.leash = -1;
+        m.reason = "owner ended";
+        kill_all();
+    }
     if (fds[SIGNALS].revents && reap())
         ended();
     return 0;
@@ -727,7 +779,7 @@ static bool serve_owner(void)
         struct pollfd ready = {.fd = owner->fd, .events = POLLIN};
 
         if (!told && tail_send(&m.streams[0]) && tail_send(&m.streams[1]))
-            told = frame_send(owner, FRAME_EXIT, (uint32_t)m.status, NULL, 0) == 1;
+            told = exit_send(owner) == 1;
         if (owner->fd < 0 || (told && !m.owner_cleans))
             break;
         if (!told)
@@ -792,6 +844,7 @@ int main(void)
         return 1;
     }
     keep_our_ends();
+    events_begin(&m.events);
     frame_send(&m.clients[0], FRAME_READY, (uint32_t)m.executor.pid, NULL, 0);
     if (!m.owner_stays)
         client_close(&m.clients[0]);

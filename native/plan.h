@@ -38,6 +38,8 @@ enum op {
     OP_TRACE,     /* pipe for the duration of each step */
     OP_STREAMS,   /* what the process has as 0, 1 and 2 */
     OP_HOLD,      /* a descriptor (a lock) to close once the run record is written */
+    OP_LEASH,     /* pidfd: when that process ends, so does what is run */
+    OP_EVENTS,    /* journal's folder, state folder, action at the start, at the end, attributes */
     /* the host's side */
     OP_DEVICES,   /* cgroup folder, BPF program */
     OP_JOIN_FIRST, /* pidfd or namespace file, CLONE_NEW… flags: before the clone */

@@ -3,6 +3,7 @@
 #include "spawn.h"
 #include "plan.h"
 #include "sys.h"
+#include "vfork.h"
 
 #include <errno.h>
 #include <linux/netlink.h>
@@ -23,34 +24,12 @@ struct order {
     volatile int error;
 };
 
-/* clone3 without a stack of its own: the child runs on ours while we are suspended. It must not
- * return from the function that calls this, hence no C library call in between. */
-static inline __attribute__((always_inline)) long clone3_vfork(struct clone_args *args)
-{
-#if defined(__x86_64__)
-    long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "0"((long)SYS_clone3), "D"(args), "S"(sizeof(*args))
-                     : "rcx", "r11", "memory");
-    return result;
-#elif defined(__aarch64__)
-    register long number __asm__("x8") = SYS_clone3;
-    register long result __asm__("x0") = (long)args;
-    register long size __asm__("x1") = sizeof(*args);
-    __asm__ volatile("svc 0" : "+r"(result) : "r"(number), "r"(size) : "memory");
-    return result;
-#else
-#error "clone3_vfork: this architecture needs its line of assembly"
-#endif
-}
-
 /* In the child, on the caller's stack: nothing here allocates. */
 static __attribute__((noinline, noreturn)) void become(struct order *order)
 {
     char *const none[] = {NULL};
     int copies[PLAN_MAX_FDS + 1];
-    int program, null, first = 3 + order->count;
+    int program, opened, null, first = 3 + order->count;
     sigset_t empty;
 
     if (setsid() < 0 || chdir("/") < 0)
@@ -60,7 +39,8 @@ static __attribute__((noinline, noreturn)) void become(struct order *order)
         if ((copies[i] = fcntl(order->fds[i], F_DUPFD_CLOEXEC, first)) < 0)
             goto bad;
     program = fcntl(order->program, F_DUPFD_CLOEXEC, first);
-    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    opened = open("/dev/null", O_RDWR | O_CLOEXEC);
+    null = opened < 0 ? -1 : fcntl(opened, F_DUPFD_CLOEXEC, first);
     if (program < 0 || null < 0)
         goto bad;
     for (int i = 0; i < order->count; i++)

@@ -1,7 +1,7 @@
 /* System calls that the C library lacks or wraps too late, one wrapper each, named after the call.
  *
  * Numbers from 424 on are the same on every architecture, so nothing here depends on it but the
- * one line of assembly in clone3_vfork (spawn.c). */
+ * one line of assembly in vfork.h. */
 #ifndef PYCONTAIN_SYS_H
 #define PYCONTAIN_SYS_H
 

@@ -7,16 +7,22 @@
     result = Engine().run("busybox", ["echo", "hello"])
     result.exit_code, result.stdout
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+    with Engine().start("busybox", idle=True) as box:
+        box.exec(["cat"], input=b"hello", timeout=5).stdout
+
+``AsyncEngine`` is the same for asyncio. Errors are in ``pycontain.errors``, data in
+``pycontain.model``. Names are loaded when they are first used, so that importing the package costs
+nothing.
 """
 
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pycontain.aio import AsyncEngine as AsyncEngine
     from pycontain.engine import Engine as Engine
 
-__all__ = ["Engine", "__version__"]
+__all__ = ["AsyncEngine", "Engine", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -24,4 +30,8 @@ def __getattr__(name: str) -> object:
         from pycontain.engine import Engine
 
         return Engine
+    if name == "AsyncEngine":
+        from pycontain.aio import AsyncEngine
+
+        return AsyncEngine
     raise AttributeError(f"module 'pycontain' has no attribute {name!r}")

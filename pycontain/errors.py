@@ -14,9 +14,15 @@
     ├── KernelError(step, subject, errno)
     │   ├── NotSupported    this kernel or machine does not offer it
     │   └── NotPermitted    the caller may not
-    └── CommandError        the container's command could not be started
-        ├── CommandNotFound
-        └── NotExecutable
+    ├── CommandError        the container's command could not be started
+    │   ├── CommandNotFound
+    │   └── NotExecutable
+    ├── Incomplete(exit_code, stdout, stderr)
+    │   │                   the command was started, and its result is not what was asked for
+    │   ├── TimedOut        it was killed: its time was over
+    │   ├── OutputLimit     it was killed: it wrote more than was allowed
+    │   └── CommandFailed   its exit code is not 0, and that was to be an error
+    └── Cancelled           whoever waited does not any more
 
 Messages are lower case, without a full stop, and name the object, the step and the reason; a hint
 says what the user can do. Faces (the command line, the OCI runner) map classes to exit codes.
@@ -99,6 +105,40 @@ class CommandNotFound(CommandError):
 
 class NotExecutable(CommandError):
     """The container's command exists and cannot be executed."""
+
+
+class Incomplete(PycontainError):
+    """A command was started, and its result is not what was asked for.
+
+    Attributes:
+        exit_code: 128 + signal where one killed it.
+        stdout, stderr: its output up to then.
+    """
+
+    def __init__(self, message: str, *, exit_code: int, stdout: bytes, stderr: bytes) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class TimedOut(Incomplete):
+    """The command was killed, because its time was over."""
+
+
+class OutputLimit(Incomplete):
+    """The command was killed, because it wrote more than was allowed."""
+
+
+class CommandFailed(Incomplete):
+    """The command ended with an exit code other than 0."""
+
+
+class Cancelled(PycontainError):
+    """Whoever waited does not any more."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled by the caller")
 
 
 _KINDS: dict[int, type[KernelError]] = {

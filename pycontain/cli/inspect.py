@@ -9,15 +9,23 @@ from pycontain.cli.flags import FORMAT, Verb
 from pycontain.cli.ps import volume_name, volume_targets
 from pycontain.cli.template import GoMap, to_json
 from pycontain.errors import NotFound, PycontainError
+from pycontain.runtime.limits import swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.containers import View
     from pycontain.image.store import Image
-    from pycontain.model.container import Container, ImageConfig, Mount, RunOptions
+    from pycontain.model.container import (
+        Container,
+        DeviceRate,
+        ExitRecord,
+        ImageConfig,
+        Mount,
+        RunOptions,
+    )
     from pycontain.model.status import Status
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
@@ -36,6 +44,7 @@ def container_document(view: View) -> dict[str, Any]:
         "Path": path,
         "Args": arguments,
         "State": _state(view.status),
+        "Totals": None if view.status.record is None else _totals(view.status.record),
         "Image": container.image_id,
         "ResolvConfPath": paths.resolv_conf,
         "HostnamePath": paths.hostname,
@@ -75,6 +84,26 @@ def _state(status: Status) -> dict[str, Any]:
     }
 
 
+def _totals(record: ExitRecord) -> dict[str, Any]:
+    """Return what the last run used; null is unknown. docker has nothing of it after the end."""
+    return {
+        "CPUUsec": record.cpu_usec,
+        "CPUUserUsec": record.cpu_user_usec,
+        "CPUSystemUsec": record.cpu_system_usec,
+        "MemoryPeak": record.memory_peak,
+        "PidsPeak": record.pids_peak,
+        "BlockRead": record.block_read,
+        "BlockWritten": record.block_written,
+        "BlockReads": record.block_reads,
+        "BlockWrites": record.block_writes,
+        "NetReceived": record.net_received,
+        "NetSent": record.net_sent,
+        "CPUStalledUsec": record.cpu_stalled_usec,
+        "MemoryStalledUsec": record.memory_stalled_usec,
+        "IOStalledUsec": record.io_stalled_usec,
+    }
+
+
 def _host_config(container: Container) -> dict[str, Any]:
     options = container.options
     return {
@@ -94,7 +123,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "ExtraHosts": list(options.add_host) or None,
         "GroupAdd": list(options.group_add) or None,
         "IpcMode": options.ipc,
-        "OomScoreAdj": 0,
+        "OomScoreAdj": options.oom_score_adj or 0,
         "PidMode": _mode(options.pid),
         "Privileged": options.privileged,
         "ReadonlyRootfs": options.read_only,
@@ -122,7 +151,41 @@ def _host_config(container: Container) -> dict[str, Any]:
         "Init": options.init,
         "Umask": None if options.umask is None else f"{options.umask:04o}",
         "Timeout": options.timeout,
+        "CgroupParent": options.cgroup_parent or "",
+        "CgroupConf": GoMap(options.cgroup_conf),
+        **_limits(options),
     }
+
+
+def _limits(options: RunOptions) -> dict[str, Any]:
+    """Return the limits in docker's fields, in which 0 is what is not limited."""
+    return {
+        "Memory": max(0, options.memory or 0),
+        "MemoryReservation": options.memory_reservation or 0,
+        "MemorySwap": swap(options),
+        "MemorySwappiness": None,
+        "OomKillDisable": None,
+        "KernelMemory": 0,
+        "NanoCpus": round((options.cpus or 0) * 1_000_000_000),
+        "CpuShares": options.cpu_shares or 0,
+        "CpuPeriod": options.cpu_period or 0,
+        "CpuQuota": options.cpu_quota or 0,
+        "CpusetCpus": options.cpuset_cpus or "",
+        "CpusetMems": options.cpuset_mems or "",
+        "PidsLimit": options.pids_limit or None,
+        "BlkioWeight": options.blkio_weight or 0,
+        "BlkioWeightDevice": [
+            {"Path": entry.path, "Weight": entry.weight} for entry in options.blkio_weight_device
+        ],
+        "BlkioDeviceReadBps": _rates(options.device_read_bps),
+        "BlkioDeviceWriteBps": _rates(options.device_write_bps),
+        "BlkioDeviceReadIOps": _rates(options.device_read_iops),
+        "BlkioDeviceWriteIOps": _rates(options.device_write_iops),
+    }
+
+
+def _rates(entries: Sequence[DeviceRate]) -> list[dict[str, Any]]:
+    return [{"Path": entry.path, "Rate": entry.rate} for entry in entries]
 
 
 def _mode(word: str) -> str:

@@ -49,16 +49,16 @@ def ellipsis(text: str, limit: int) -> str:
     return out + "…"
 
 
-def align(lines: Iterable[str]) -> str:
+def align(lines: Iterable[str], *, least: int = _LEAST_WIDTH) -> str:
     """Return lines with tab-terminated cells as columns.
 
     As Go's text/tabwriter with docker's settings: three blanks between columns, none narrower than
-    ten, what follows the last tab of a line is no column; a column ends at a line without it.
+    `least`, what follows the last tab of a line is no column; a column ends at a line without it.
     """
     rows = [line.split("\t") for line in lines]
     widths = [[0] * (len(row) - 1) for row in rows]
     for column in range(max((len(row) - 1 for row in rows), default=0)):
-        _fit_column(rows, widths, column)
+        _fit_column(rows, widths, column, least)
     return "".join(
         "".join(cell + " " * (size - width(cell)) for cell, size in zip(row, sizes, strict=False))
         + row[-1]
@@ -67,7 +67,7 @@ def align(lines: Iterable[str]) -> str:
     )
 
 
-def _fit_column(rows: list[list[str]], widths: list[list[int]], column: int) -> None:
+def _fit_column(rows: list[list[str]], widths: list[list[int]], column: int, least: int) -> None:
     block: list[int] = []
     for number in range(len(rows) + 1):
         if number < len(rows) and column < len(rows[number]) - 1:
@@ -75,7 +75,7 @@ def _fit_column(rows: list[list[str]], widths: list[list[int]], column: int) -> 
             continue
         size = max((width(rows[at][column]) + _PADDING for at in block), default=0)
         for at in block:
-            widths[at][column] = max(size, _LEAST_WIDTH)
+            widths[at][column] = max(size, least)
         block = []
 
 

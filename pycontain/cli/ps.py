@@ -62,7 +62,9 @@ def status_words(status: Status, now: int) -> str:
         code = "?" if record is None else str(record.code)
         if record is None or record.finished is None:
             return f"Exited ({code})"
-        return f"Exited ({code}) {output.ago(record.finished, now)}"
+        # why 137 is 137: docker says it in inspect only
+        memory = " (OOM killed)" if record.oom_killed else ""
+        return f"Exited ({code}) {output.ago(record.finished, now)}{memory}"
     since = "" if status.started is None else f" {_since(status.started, now)}"
     return f"Up{since} (Paused)" if status.state == "paused" else f"Up{since}"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli import environment
 from pycontain.cli.flags import Flag, integer, switch, wait_seconds
+from pycontain.cli.limits import CREATE_FLAGS, create_fields
 from pycontain.errors import InvalidInput
 from pycontain.model import parse
 from pycontain.model.container import RunOptions
@@ -144,6 +145,7 @@ CONTAINER_FLAGS = (
         metavar="[source:]target[:options]",
     ),
     environment.WORKDIR,
+    *CREATE_FLAGS,
 )
 """The flags that ``run`` and ``create`` share."""
 
@@ -297,6 +299,7 @@ def run_options(values: Values, arguments: list[str]) -> RunOptions:
         log_driver=log.driver,
         log_max_size=log.max_size,
         log_max_files=log.max_files,
+        **create_fields(values),
     )
     _check_conflicts(values, options)
     return options

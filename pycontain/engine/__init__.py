@@ -6,22 +6,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pycontain.store.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pycontain.engine.cancel import Cancel
     from pycontain.engine.containers import Containers
+    from pycontain.engine.events import Events
+    from pycontain.engine.handle import ContainerHandle
     from pycontain.engine.images import Images
-    from pycontain.engine.result import RunResult
+    from pycontain.engine.pool import Pool
+    from pycontain.model.result import RunResult
 
 __all__ = ["Engine"]
 
 
 class Engine:
-    """The engine over one store.
+    """The engine over one store, in this process.
+
+    It may be used from any thread. It prints nothing, and changes nothing of the process.
 
     Args:
         root: folder for what survives a reboot, default ``/var/lib/pycontain`` for root.
@@ -44,6 +50,7 @@ class Engine:
         self.layout.prepare()
         self._containers: Containers | None = None
         self._images: Images | None = None
+        self._events: Events | None = None
 
     @property
     def images(self) -> Images:
@@ -55,13 +62,35 @@ class Engine:
         return self._images
 
     @property
+    def events(self) -> Events:
+        """What happened to the containers and images of the store, and what happens."""
+        if self._events is None:
+            from pycontain.engine.events import Events
+
+            self._events = Events(self.layout)
+        return self._events
+
+    @property
     def containers(self) -> Containers:
-        """The containers of the store."""
+        """The containers of the store, by id or name: every verb."""
         if self._containers is None:
             from pycontain.engine.containers import Containers
 
             self._containers = Containers(self.layout, self.images, rootless=self.rootless)
         return self._containers
+
+    def container(self, ref: str) -> ContainerHandle:
+        """Return a container that is there.
+
+        Args:
+            ref: id, name, or unique start of an id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        from pycontain.engine.handle import ContainerHandle
+
+        return ContainerHandle(self.containers, self.containers.find(ref))
 
     def run(
         self,
@@ -69,23 +98,83 @@ class Engine:
         command: Sequence[str] = (),
         *,
         input: bytes | None = None,  # noqa: A002 - subprocess.run's word
-        **options: object,
+        timeout: float | None = None,
+        max_output: int | None = None,
+        check: bool = False,
+        cancel: Cancel | None = None,
+        **options: Any,
     ) -> RunResult:
         """Run a command in a new container, wait for it, remove the container.
+
+        It is removed whatever happens; it does not outlive the calling process.
 
         Args:
             image: as on the command line.
             command: replaces the image's.
             input: given to its standard input; None closes it.
-            options: fields of ``model.container.RunOptions``, as ``read_only=True``.
+            timeout: seconds after which it is killed.
+            max_output: bytes of both streams after which it is killed.
+            check: an exit code other than 0 is an error.
+            cancel: ends it from another thread.
+            options: fields of ``model.container.RunOptions``, as ``read_only=True``; ``env`` may be
+                a mapping.
 
         Returns:
             Exit code, standard output and standard error apart, and resource use.
 
         Raises:
+            TimedOut, OutputLimit, CommandFailed: with what there is of the result.
             CommandNotFound, NotExecutable: the command cannot be started.
             PycontainError: whatever else is in the way.
         """
-        from pycontain.engine import result
+        from pycontain.engine import command as commands
+        from pycontain.engine.handle import run_options
 
-        return result.run(self.containers, image, tuple(command), input, options)
+        given = {**options, "interactive": input is not None, "remove": True}
+        asked = run_options(image, command, given)
+        bounds = commands.Bounds(timeout, max_output, cancel, check)
+        return commands.run(self.containers, asked, input, bounds)
+
+    def start(
+        self, image: str, command: Sequence[str] = (), *, leash: bool = True, **options: Any
+    ) -> ContainerHandle:
+        """Start a container in the background.
+
+        Args:
+            image: as on the command line.
+            command: replaces the image's.
+            leash: it ends when the calling process does, however that happens; it is removed then
+                where the options say ``remove=True``.
+            options: as for ``run``; ``idle=True`` runs nothing but an init that reaps, whatever is
+                in the image: for ``exec``.
+
+        Returns:
+            The container; as a context manager it is removed at the end.
+
+        Raises:
+            PycontainError: as for ``run``.
+        """
+        from pycontain.engine.handle import ContainerHandle, run_options
+
+        asked = run_options(image, command, options)
+        container, _ = self.containers.run(asked, attach=False, leash=leash)
+        return ContainerHandle(self.containers, container.id)
+
+    def pool(self, image: str, size: int, command: Sequence[str] = (), **options: Any) -> Pool:
+        """Return a pool of containers that are started ahead, each handed out once.
+
+        Args:
+            image: as on the command line.
+            size: how many are kept ready.
+            command: what they run; nothing is an idle container.
+            options: as for ``run``.
+
+        Raises:
+            InvalidInput: an option that there is not.
+        """
+        from pycontain.engine.handle import run_options
+        from pycontain.engine.pool import Pool
+
+        idle = not command and "entrypoint" not in options
+        asked = run_options(image, command, {**options, "idle": idle, "remove": True})
+        return Pool(self.containers, asked, size)

@@ -11,11 +11,16 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from msgspec.structs import replace
 
 from pycontain import trace
-from pycontain.engine import hostfiles, names, records
+from pycontain.engine import names, records
+from pycontain.engine.cancel import Deadline, wait_readable
+from pycontain.engine.events import Events, command_words, write_about
 from pycontain.engine.failure import told
+from pycontain.engine.freezer import Freezer, freeze, thaw
 from pycontain.errors import (
     CommandNotFound,
     Conflict,
@@ -28,7 +33,7 @@ from pycontain.errors import (
 )
 from pycontain.kernel import cgroup, process
 from pycontain.model import parse
-from pycontain.model.container import Container, ExitRecord
+from pycontain.model.container import Container, ExitRecord, Limits
 from pycontain.model.status import Status, check
 from pycontain.runtime import spec as specs
 from pycontain.store import files
@@ -36,9 +41,14 @@ from pycontain.store import files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pycontain.engine.cancel import Cancel
     from pycontain.engine.images import Images
+    from pycontain.engine.layers import Change
     from pycontain.engine.logs import LogEntry
+    from pycontain.engine.top import Processes
+    from pycontain.engine.tree import Tree
     from pycontain.model.container import ExecOptions, RunOptions
+    from pycontain.model.stats import Stats
     from pycontain.runtime.attachment import Attachment
     from pycontain.store.layout import ContainerPaths, Layout
 
@@ -48,6 +58,9 @@ if TYPE_CHECKING:
 DEFAULT_STOP_TIMEOUT = 10
 _LOCK = "container-"  # before the id, as Layout.container has it
 _REMOVED = ".removed-"  # before the id: the folder of a container that is being removed
+_MONITOR = b"pycontain-monitor "  # how a monitor's argv[0] begins, see launch.py
+_LIMITING = (*Limits.__struct_fields__, "oom_score_adj", "cgroup_parent")
+_KILLED = 137
 _LINGER = 2.0  # seconds that a monitor is given to end by itself once its container is dead
 
 
@@ -66,16 +79,20 @@ class Containers:
         self._layout = layout
         self._images = images
         self._rootless = rootless
+        self._events = Events(layout)
 
     # ---- making ----
 
     @told("create container")
-    def create(self, options: RunOptions, *, progress: Progress | None = None) -> Container:
+    def create(
+        self, options: RunOptions, *, progress: Progress | None = None, volatile: bool = False
+    ) -> Container:
         """Make a container, without starting it.
 
         Args:
             options: what was asked for.
             progress: is given lines of text while an image is built.
+            volatile: it dies with the boot; otherwise it is on disk when this returns.
 
         Raises:
             InvalidInput: an option cannot be carried out.
@@ -92,13 +109,16 @@ class Containers:
         command = specs.command(options, image.config)
         specs.security(options.security_opt, options.privileged)
         specs.user_mounts(options, image.config)
+        options = self._checked(options)
         paths = self._layout.container(identity)
         with files.Lock(paths.lock):
             try:
                 files.make_folder(paths.folder)
+                if volatile:
+                    records.make_volatile(paths)
                 container = Container(
                     id=identity,
-                    name=self._claim(options.name, identity),
+                    name=self._claim(options.name, identity, durable=not volatile),
                     created=time.time_ns(),
                     options=options,
                     image_id=image.id,
@@ -111,26 +131,36 @@ class Containers:
                 for folder in (paths.upper, paths.work):
                     # The upper folder is the container's "/": everybody in it may enter.
                     files.make_folder(folder, 0o755)
-                hostfiles.write(paths, options, hostname(container))
-                files.write_atomic(
-                    paths.document, files.dump(container), durable=not options.remove
-                )
+                files.write_atomic(paths.document, files.dump(container), durable=not volatile)
+                if not volatile:
+                    files.sync_folder(self._layout.containers)
             except BaseException:
                 self._erase(identity)
                 files.remove(paths.lock)
                 raise
+            self._events.tell("create", container)
         return container
 
-    def _claim(self, wanted: str | None, identity: str) -> str:
+    def _checked(self, options: RunOptions) -> RunOptions:
+        """The options, where limits are among them refused if they cannot be kept here."""
+        if not any(getattr(options, name) not in (None, (), {}) for name in _LIMITING):
+            return options
+        from pycontain.engine import limits
+
+        return limits.checked(options, rootless=self._rootless)
+
+    def _claim(self, wanted: str | None, identity: str, *, durable: bool) -> str:
         attempt = 0
         while True:
             name = wanted if wanted is not None else names.generate(attempt)
             try:
-                files.claim(self._layout.name(name), identity.encode())
+                files.claim(self._layout.name(name), identity, durable=durable)
             except Conflict:
                 holder = self._holder(name)
                 if holder is None:
                     continue
+                if holder == identity:
+                    return name  # claimed by a `rename` that was killed
                 if wanted is not None:
                     raise Conflict(
                         f'the container name "/{name}" is already in use by container "{holder}"',
@@ -144,7 +174,7 @@ class Containers:
         """Return the id that holds `name`; a claim left by a killed command is removed: None."""
         path = self._layout.name(name)
         try:
-            identity = files.read(path).decode(errors="replace")
+            identity = files.read_word(path)
         except NotFound:
             return None
         if not records.is_id(identity):
@@ -152,18 +182,20 @@ class Containers:
                 f"container name {name}: {path}: damaged: not an id", "remove that file"
             )
         paths = self._layout.container(identity)
-        if os.path.exists(paths.document):
+        if records.exists(paths) and _is_called(paths, name):
             return identity
         lock = files.Lock(paths.lock)
         if not lock.acquire(wait=False):
-            return identity  # being made
+            return identity  # being made, or renamed
+        there = records.exists(paths)
         try:
-            if os.path.exists(paths.document):
+            if there and _is_called(paths, name):
                 return identity
-            self._erase(identity)
+            if not there:
+                self._erase(identity)
             files.remove(path)
         finally:
-            _drop_lock(lock)
+            lock.release() if there else _drop_lock(lock)
         return None
 
     # ---- finding ----
@@ -182,10 +214,10 @@ class Containers:
         name = ref.removeprefix("/")
         if name and "/" not in name:
             try:
-                claimed = files.read(self._layout.name(name)).decode(errors="replace")
+                claimed = files.read_word(self._layout.name(name))
             except (NotFound, StoreError):
                 claimed = ""
-            if claimed in known:
+            if claimed in known and _is_called(self._layout.container(claimed), name):
                 return claimed
         found = [identity for identity in known if ref and identity.startswith(ref)]
         if not found:
@@ -203,25 +235,59 @@ class Containers:
             StoreError: one of its documents is damaged.
         """
         identity = self.find(ref)
-        return self._view(identity, f"No such container: {ref}")
+        with Freezer(rootless=self._rootless) as freezer:
+            return self._view(identity, f"No such container: {ref}", freezer)
 
-    def _view(self, identity: str, missing: str) -> View:
+    def _view(self, identity: str, missing: str, freezer: Freezer) -> View:
         paths = self._layout.container(identity)
         try:
             container = records.load(paths)
         except NotFound:
             raise NotFound(missing) from None
-        return View(container, self._status(paths), paths)
+        return View(container, freezer.seen(container, self._status(paths)), paths)
 
     def _status(self, paths: ContainerPaths) -> Status:
         try:
-            return records.status(paths)
+            status = records.status(paths)
+            if not self._is_untold(paths, status):
+                return status
         except records.Lost:
-            with files.Lock(paths.lock):
-                return self._settle(paths)
+            pass
+        with files.Lock(paths.lock):
+            return self._settle(paths)
 
     def _settle(self, paths: ContainerPaths) -> Status:
-        """The status, after a lost run has been ended and recorded; the lock is held."""
+        """The status, after a lost run has been ended, recorded and told; the lock is held."""
+        status = self._settled(paths)
+        if status.state == "exited":
+            _await_told(paths)
+        if self._is_untold(paths, status):
+            self._tell_end(paths)
+        return status
+
+    def _is_untold(self, paths: ContainerPaths, status: Status) -> bool:
+        """Whether a run's end was not told, and its monitor will not do that any more."""
+        told = status.state != "exited" or not os.path.exists(paths.event)
+        return not told and _monitor_lives(paths) is False
+
+    def _tell_end(self, paths: ContainerPaths) -> None:
+        """Tell the end of a run whose monitor is gone; the lock is held.
+
+        Once: a monitor that was killed between the two may have told it, and not yet removed the
+        file that says so.
+        """
+        try:
+            container, run = records.load(paths), records.load_run(paths)
+            record = records.load_exit(paths, run.run if run else None)
+        except (NotFound, StoreError):
+            return
+        since = run.started if run else 0
+        if not self._events.was_told("die", container.id, since):
+            code = _KILLED if record is None else record.code
+            self._events.tell("die", container, exitCode=str(code))
+        files.remove(paths.event)
+
+    def _settled(self, paths: ContainerPaths) -> Status:
         try:
             return records.status(paths)
         except records.Lost as lost:
@@ -229,7 +295,7 @@ class Containers:
             killed = lost.reason == "monitor lost"
             record = ExitRecord(
                 run=lost.run,
-                code=137 if killed else 255,
+                code=_KILLED if killed else 255,
                 signal=int(signal.SIGKILL) if killed else None,
                 started=lost.started,
                 finished=time.time_ns() if killed else None,
@@ -240,6 +306,8 @@ class Containers:
             except StoreError:
                 # A full or read-only disk: what is known is told all the same, and found again.
                 return Status(state="exited", record=record, started=record.started)
+            if not killed:  # the file that says whom it is about is gone with that boot
+                self._events.tell("die", records.load(paths), exitCode=str(record.code))
             return records.status(paths)
 
     @told("list containers")
@@ -255,11 +323,22 @@ class Containers:
             problems: gets an error for each container that cannot be read; without it the first
                 one is raised.
         """
+        with Freezer(rootless=self._rootless) as freezer:
+            found = self._list(all, problems, freezer)
+        return sorted(found, key=lambda view: view.container.created, reverse=True)
+
+    def _list(
+        self,
+        every: bool,
+        problems: list[PycontainError] | None,  # type: ignore[valid-type]
+        freezer: Freezer,
+    ) -> list[View]:  # type: ignore[valid-type]
         found = []
+        called = set()
         known = set(records.ids(self._layout))
         for identity in sorted(known):
             try:
-                view = self._view(identity, "")
+                view = self._view(identity, "", freezer)
             except NotFound:
                 known.remove(identity)
             except PycontainError as err:
@@ -267,17 +346,20 @@ class Containers:
                     raise
                 problems.append(err)
             else:
+                called.add(view.container.name)
                 due = view.status.state == "exited" and view.container.options.remove
                 # Its monitor's clean-up may be under way; if it was killed, this is it.
                 if due and self._clean(identity, wait=False):
                     continue
-                if all or view.status.state in ("running", "paused"):
+                if every or view.status.state in ("running", "paused"):
                     found.append(view)
-        self._sweep(known)
-        return sorted(found, key=lambda view: view.container.created, reverse=True)
+        self._sweep(known, called)
+        return found
 
-    def _sweep(self, known: set[str]) -> None:
-        """Finish what killed commands left half made or half removed; `known` have documents.
+    def _sweep(self, known: set[str], called: set[str]) -> None:
+        """Finish what killed commands left half made or half removed.
+
+        Those of `known` have documents, and they are `called` so.
 
         The lock file of a container is the first that is made of it and the last that is removed;
         after a reboot its folder tells, which is renamed before its content goes.
@@ -290,6 +372,9 @@ class Containers:
             if records.is_id(identity):
                 self._sweep_one(identity)
         files.sweep(self._layout.names)
+        for name in set(os.listdir(self._layout.names)) - called:
+            if not files.is_temporary(name):
+                self._sweep_claim(name)
         files.sweep(self._layout.cache)
 
     def _sweep_one(self, identity: str) -> None:
@@ -297,10 +382,16 @@ class Containers:
         if not lock.acquire(wait=False):
             return  # it is being made or removed right now
         try:
-            if not os.path.exists(self._layout.container(identity).document):
+            if not records.exists(self._layout.container(identity)):
                 self._erase(identity)
         finally:
             _drop_lock(lock)
+
+    def _sweep_claim(self, name: str) -> None:
+        try:
+            self._holder(name)
+        except StoreError:
+            return  # damaged: whoever wants the name is told
 
     # ---- starting ----
 
@@ -310,21 +401,32 @@ class Containers:
         options: RunOptions,
         *,
         attach: bool = True,
+        leash: bool = False,
         size: Size | None = None,
         progress: Progress | None = None,
     ) -> tuple[Container, Attachment | None]:
         """Create and start a container. With ``remove`` a failed start removes it again.
+
+        Args:
+            options: what was asked for.
+            attach: as for ``start``, which also gets the input then.
+            leash: as for ``start``.
+            size: as for ``start``.
+            progress: as for ``create``.
 
         Raises:
             CommandNotFound, NotExecutable: the command cannot be started.
             PycontainError: as for ``create`` and ``start``.
         """
         with trace.Span("create the container"):
-            container = self.create(options, progress=progress)
+            # One that is removed at its end has ended with the boot.
+            container = self.create(options, progress=progress, volatile=options.remove)
         try:
             # Detached, nobody is its input's only source: it stays open for who attaches later.
             stdin = attach and options.interactive
-            attachment = self.start(container.id, attach=attach, stdin=stdin, size=size)
+            attachment = self.start(
+                container.id, attach=attach, stdin=stdin, leash=leash, size=size
+            )
         except BaseException:
             if options.remove:
                 self.remove(container.id, force=True)
@@ -338,6 +440,7 @@ class Containers:
         *,
         attach: bool = False,
         stdin: bool = False,
+        leash: bool = False,
         size: Size | None = None,
     ) -> Attachment | None:
         """Start a container; return a connection to it when `attach`.
@@ -346,6 +449,7 @@ class Containers:
             ref: id, name or start of the id.
             attach: the caller is the container's pipe: nothing of its output is lost.
             stdin: the caller also is its standard input.
+            leash: it ends when the calling process does.
             size: rows and columns of the caller's terminal.
 
         Raises:
@@ -362,16 +466,19 @@ class Containers:
                 container = records.load(paths)
             except NotFound:
                 raise NotFound(f"No such container: {ref}") from None
-            check("start", container.name, self._settle(paths))
+            check("start", container.name, self._paused(container, self._settle(paths)))
             self._remove_cgroup(identity)
             joined = launch.joined_namespaces(container.options, self._join_target)
             run = os.urandom(8).hex()
             order = launch.Order(
                 layout=self._layout, paths=paths, container=container, run=run,
-                rootless=self._rootless, joined=joined, attach=attach, stdin=stdin, size=size,
-                lock=lock.fileno(),
+                rootless=self._rootless, joined=joined, attach=attach, stdin=stdin, leash=leash,
+                size=size, lock=lock.fileno(),
             )  # fmt: skip
+            records.sweep(paths)
             records.write_marker(paths, run)
+            if attach:
+                self._events.tell("attach", container)
             try:
                 attachment = launch.launch(order, on_finish=self._finisher(identity))
             except PycontainError as err:
@@ -419,16 +526,27 @@ class Containers:
         )  # fmt: skip
         order = launch.Order(
             layout=self._layout, paths=self._layout.container(identity), container=container,
-            run="", rootless=self._rootless, attach=True, stdin=options.interactive, size=None,
-            joined=launch.joined_namespaces(options, self._join_target), lock=-1,
+            run="", rootless=self._rootless, attach=True, stdin=options.interactive, leash=False,
+            size=None, joined=launch.joined_namespaces(options, self._join_target), lock=-1,
         )  # fmt: skip
         return launch.explain(order)
 
     @told("exec")
     def exec(
-        self, ref: str, options: ExecOptions, *, size: Size | None = None
+        self,
+        ref: str,
+        options: ExecOptions,
+        *,
+        leash: bool = False,
+        size: Size | None = None,
     ) -> Attachment | None:
         """Start a command in a running container; return a connection unless detached.
+
+        Args:
+            ref: id, name or start of the id.
+            options: what was asked for.
+            leash: it ends when the calling process does.
+            size: rows and columns of the caller's terminal.
 
         Raises:
             InvalidState: it does not run.
@@ -441,9 +559,13 @@ class Containers:
         record = records.load_run(view.paths)
         if record is None:
             raise NotFound(f"container {ref}: its process has ended")
+        exec_id = os.urandom(32).hex()
+        words = command_words(options.command)
+        self._events.tell(f"exec_create: {words}", view.container, execID=exec_id)
         return launch.execute(
-            view, record, options, layout=self._layout, rootless=self._rootless, size=size
-        )
+            view, record, options, layout=self._layout, rootless=self._rootless, leash=leash,
+            size=size, exec_id=exec_id,
+        )  # fmt: skip
 
     @told("attach")
     def attach(self, ref: str) -> Attachment:
@@ -456,13 +578,15 @@ class Containers:
 
         view = self.get(ref)
         check("attach", view.container.name, view.status)
-        return Attachment(connect(view.paths.attach))
+        attachment = Attachment(connect(view.paths.attach))
+        self._events.tell("attach", view.container)
+        return attachment
 
     # ---- ending ----
 
     @told("kill container")
     def kill(self, ref: str, number: int) -> None:
-        """Send a signal to the container's first process.
+        """Send a signal to the container's first process. One that is paused goes on with it.
 
         Raises:
             InvalidState: it does not run.
@@ -473,9 +597,11 @@ class Containers:
         if pidfd is None:
             return
         try:
-            process.send_signal(pidfd, number)
-            if number == signal.SIGKILL:
-                self._await_end(view.paths, None)
+            self._signal(pidfd, view.container, number)
+            if number == signal.SIGKILL:  # a frozen process dies all the same
+                self._await_end(view.paths)
+            else:
+                self._go_on(view)
         finally:
             os.close(pidfd)
 
@@ -494,13 +620,25 @@ class Containers:
         pidfd = self._open_init(view.paths)
         if pidfd is not None:
             try:
-                process.send_signal(pidfd, signal or view.container.stop_signal)
+                self._signal(pidfd, view.container, signal or view.container.stop_signal)
+                self._go_on(view)
                 limit = view.container.stop_timeout if timeout is None else timeout
                 if not _wait_process(pidfd, None if limit < 0 else limit):
-                    process.send_signal(pidfd, 9)
+                    self._signal(pidfd, view.container, 9)
             finally:
                 os.close(pidfd)
-        self._await_end(view.paths, None)
+        self._await_end(view.paths)
+        self._events.tell("stop", view.container)
+
+    def _signal(self, pidfd: int, container: Container, number: int) -> None:
+        process.send_signal(pidfd, number)
+        self._events.tell("kill", container, signal=str(int(number)))
+
+    def _go_on(self, view: View) -> None:
+        """Thaw a paused container, so that it sees the signal that it was sent."""
+        if view.status.state == "paused":
+            thaw(view.container, rootless=self._rootless)
+            self._events.tell("unpause", view.container)
 
     def restart(self, ref: str, *, timeout: int | None = None, signal: int | None = None) -> None:
         """Stop the container if it runs, and start it.
@@ -511,6 +649,112 @@ class Containers:
         identity = self.find(ref)
         self.stop(identity, timeout=timeout, signal=signal)
         self.start(identity)
+        self._events.tell("restart", records.load(self._layout.container(identity)))
+
+    @told("pause container")
+    def pause(self, ref: str) -> None:
+        """Freeze every process of a running container, and those executed in it.
+
+        Raises:
+            InvalidState: it does not run, or is paused.
+            NotSupported: it has no cgroup.
+        """
+        self._change_freeze(ref, "pause", freeze)
+
+    @told("unpause container")
+    def unpause(self, ref: str) -> None:
+        """Let a paused container go on.
+
+        Raises:
+            InvalidState: it is not paused.
+        """
+        self._change_freeze(ref, "unpause", thaw)
+
+    def _change_freeze(self, ref: str, verb: str, change: Callable[..., None]) -> None:
+        identity = self.find(ref)
+        paths = self._layout.container(identity)
+        with files.Lock(paths.lock):
+            try:
+                container = records.load(paths)
+            except NotFound:
+                raise NotFound(f"No such container: {ref}") from None
+            check(verb, container.name, self._paused(container, self._settle(paths)))
+            change(container, rootless=self._rootless)
+            self._events.tell(verb, container)
+
+    @told("look at processes")
+    def top(self, ref: str, options: Sequence[str] = ()) -> Processes:
+        """Return the processes of a running container.
+
+        Args:
+            ref: id, name or start of the id.
+            options: for the host's ps(1); none are the columns of ``ps -ef``, without a ps.
+
+        Raises:
+            InvalidState: it does not run.
+            CommandNotFound, InvalidInput: ps, see ``engine.top``.
+        """
+        from pycontain.engine import top
+
+        view = self.get(ref)
+        check("top", view.container.name, view.status)
+        record = records.load_run(view.paths)
+        if record is None:
+            raise NotFound(f"container {ref}: its process has ended")
+        found = top.look(view.container, record, options, rootless=self._rootless)
+        self._events.tell("top", view.container)
+        return found
+
+    # ---- naming ----
+
+    @told("rename container")
+    def rename(self, ref: str, name: str) -> None:
+        """Give a container another name. Killed at any time, it has one of the two.
+
+        Args:
+            ref: id, name or start of the id.
+            name: the new name, which may begin with a slash.
+
+        Raises:
+            InvalidInput: the name cannot be one, or is the present one.
+            Conflict: the name is taken.
+            NotFound: there is no such container.
+        """
+        name = name.removeprefix("/")
+        if not ref or not name:
+            raise InvalidInput("neither old nor new names may be empty")
+        parse.validate_name(name)
+        identity = self.find(ref)
+        paths = self._layout.container(identity)
+        with files.Lock(paths.lock):
+            try:
+                before = records.load(paths)
+            except NotFound:
+                raise NotFound(f"No such container: {ref}") from None
+            if before.name == name:
+                raise InvalidInput("renaming a container with the same name as its current name")
+            container = replace(before, name=name)
+            self._rename(paths, before, container)
+            self._events.tell("rename", container, oldName=f"/{before.name}")
+
+    def _rename(self, paths: ContainerPaths, before: Container, after: Container) -> None:
+        """The name is the document's: a claim that says another is void, anybody may remove it."""
+        durable = not records.is_volatile(paths)
+        self._claim(after.name, after.id, durable=durable)
+        try:
+            files.write_atomic(paths.document, files.dump(after), durable=durable)
+        except StoreError:
+            stale = before.name if _is_called(paths, after.name) else after.name
+            files.remove(self._layout.name(stale))
+            raise
+        if os.path.exists(paths.event):
+            write_about(paths, after)
+        files.remove(self._layout.name(before.name))
+
+    def _paused(self, container: Container, status: Status) -> Status:
+        """The status, in which one whose cgroup is frozen is paused."""
+        with Freezer(rootless=self._rootless) as freezer:
+            return freezer.seen(container, status)
 
     @told("wait for container")
     def wait(self, ref: str) -> int:
@@ -521,17 +765,48 @@ class Containers:
         """
         return self.await_record(ref).code
 
+    def await_record(self, ref: str, *, cancel: Cancel | None = None) -> ExitRecord:
+        """Block until the container does not run; return how its last run ended.
+
+        Raises:
+            PycontainError: as for ``await_end``.
+        """
+        record = self.await_end(ref, cancel=cancel)
+        assert record is not None
+        return record
+
     @told("wait for container")
-    def await_record(self, ref: str) -> ExitRecord:
-        """Block until the container does not run; return how its last run ended."""
+    def await_end(
+        self, ref: str, *, timeout: float | None = None, cancel: Cancel | None = None
+    ) -> ExitRecord | None:
+        """Block until the container does not run; return how its last run ended.
+
+        Args:
+            ref: id, name or start of the id.
+            timeout: seconds; None for ever. When they are over: None.
+            cancel: ends the wait.
+
+        Raises:
+            NotFound: there is none.
+            Cancelled: by `cancel`.
+        """
+        deadline = Deadline(timeout)
         view = self.get(ref)
+        while view.status.state == "created" and view.status.record is None:
+            if deadline.over:
+                return None
+            wait_readable((), 50, cancel)
+            view = self.get(ref)
         if view.status.record is not None:
             return view.status.record
-        if view.status.state == "created":
-            while view.status.state == "created" and view.status.record is None:
-                time.sleep(0.05)
-                view = self.get(ref)
-        return self._await_end(view.paths, None) or ExitRecord(run="", code=0)
+        pidfd = self._open_init(view.paths)
+        if pidfd is not None:
+            try:
+                if not wait_readable((pidfd,), deadline.left(), cancel):
+                    return None
+            finally:
+                os.close(pidfd)
+        return self._await_end(view.paths) or ExitRecord(run="", code=0)
 
     def _open_init(self, paths: ContainerPaths) -> int | None:
         record = records.load_run(paths)
@@ -539,12 +814,12 @@ class Containers:
             return None
         return process.open_process(record.pid, record.pid_start)
 
-    def _await_end(self, paths: ContainerPaths, timeout: float | None) -> ExitRecord | None:
+    def _await_end(self, paths: ContainerPaths) -> ExitRecord | None:
         """Wait for the record of the present run; a lost run is settled."""
         pidfd = self._open_init(paths)
         if pidfd is not None:
             try:
-                _wait_process(pidfd, timeout)
+                wait_readable((pidfd,), None)
             finally:
                 os.close(pidfd)
         pause = 0.0005
@@ -554,6 +829,7 @@ class Containers:
             except (NotFound, FileNotFoundError):
                 return None
             if status.state not in ("running", "paused"):
+                _await_told(paths)
                 return status.record
             # Its process is dead; its monitor drains the output and writes the record.
             time.sleep(pause)
@@ -582,6 +858,7 @@ class Containers:
         paths = self._layout.container(identity)
         lock = files.Lock(paths.lock)
         lock.acquire()
+        container = None
         try:
             try:
                 container = records.load(paths)
@@ -594,14 +871,22 @@ class Containers:
                     raise
             else:
                 if not force:
-                    check("remove", container.name, status)
-            self._end(paths)
+                    check("remove", container.name, self._paused(container, status))
+            self._end(paths, container)
             self._erase(identity)
+            if container is not None:
+                self._events.tell("destroy", container)
         finally:
             _drop_lock(lock)
 
-    def _end(self, paths: ContainerPaths) -> None:
+    def _end(self, paths: ContainerPaths, container: Container | None) -> None:
         """Kill what runs and wait until the monitor is gone, so that nobody writes there."""
+        self._end_processes(paths, container)
+        # Of a run that has ended it was told when the container was settled, or by its monitor.
+        if container is not None and os.path.exists(paths.event):
+            self._tell_end(paths)
+
+    def _end_processes(self, paths: ContainerPaths, container: Container | None) -> None:
         try:
             record = records.load_run(paths)
         except StoreError:
@@ -612,11 +897,13 @@ class Containers:
         if init is not None:
             process.send_signal(init, 9)
             os.close(init)
+            if container is not None:
+                self._events.tell("kill", container, signal="9")
         monitor = process.open_process(record.monitor, record.monitor_start)
         if monitor is not None:
             try:
-                # Itself about to clean up, or held by an owner who does not read.
-                if record.monitor != os.getpid() and not _wait_process(monitor, _LINGER):
+                # Held by an owner who does not read, or about to do what we do.
+                if record.monitor != os.getpid() and not _monitor_ended(record.monitor, monitor):
                     process.send_signal(monitor, 9)
                     _wait_process(monitor, _LINGER)
             finally:
@@ -643,8 +930,9 @@ class Containers:
             if status.state != "exited" or not container.options.remove:
                 return False
             with trace.Span("remove the container"):
-                self._end(paths)
+                self._end(paths, container)
                 self._erase(identity)
+                self._events.tell("destroy", container)
             return True
         finally:
             _drop_lock(lock)
@@ -670,15 +958,25 @@ class Containers:
         except OSError as err:
             raise files.store_error("remove", paths.folder, err) from err
         for name in claims:
-            files.remove(self._layout.name(name))
+            self._release(name, identity)
         files.remove_tree(removed)
+
+    def _release(self, name: str, identity: str) -> None:
+        """Give a name up, unless another has it: a power cut may bring a removed container back."""
+        path = self._layout.name(name)
+        try:
+            holder = files.read_word(path)
+        except NotFound:
+            return
+        if holder == identity or not records.is_id(holder):
+            files.remove(path)
 
     def _claims_of(self, identity: str) -> set[str]:
         """The names that hold an id, where its document does not say it (any more)."""
         found = set()
         for name in os.listdir(self._layout.names):
             try:
-                if files.read(self._layout.name(name)).decode(errors="replace") == identity:
+                if files.read_word(self._layout.name(name)) == identity:
                     found.add(name)
             except PycontainError:
                 continue
@@ -690,11 +988,118 @@ class Containers:
         except KernelError:
             return  # no cgroup2 here, so none was made
         try:
-            cgroup.remove(root, f"pycontain/{identity}")
+            for path in self._cgroups(identity):
+                cgroup.remove(root, path)
         finally:
             os.close(root)
 
+    def _cgroups(self, identity: str) -> Iterator[str]:
+        """The cgroups of a container, below the root; the one of ``--cgroup-parent`` first."""
+        paths = self._layout.container(identity)
+        try:
+            parent = records.load(paths).options.cgroup_parent
+        except NotFound:
+            parent = None  # half made: it never ran
+        except StoreError:
+            parent = records.planned_parent(paths)
+        if parent:
+            yield f"{parent}/{identity}".removeprefix("/")
+        yield f"pycontain/{identity}"
+
+    # ---- changing ----
+
+    @told("update container")
+    def update(self, ref: str, changes: Limits) -> Container:
+        """Change a container's limits, now where it runs, and for its next starts.
+
+        Args:
+            ref: id, name or start of the id.
+            changes: what is not said stays as it is.
+
+        Returns:
+            The container as it is now.
+
+        Raises:
+            InvalidInput: nothing is said, or the limits cannot be.
+            Conflict: more memory is in use than a new limit, and the kernel cannot reclaim it.
+            NotSupported: this machine cannot keep them; with the controller's name.
+            KernelError: the kernel refuses one; none is changed then.
+        """
+        from pycontain.engine import limits
+
+        identity = self.find(ref)
+        paths = self._layout.container(identity)
+        with files.Lock(paths.lock):
+            try:
+                before = records.load(paths)
+            except NotFound:
+                raise NotFound(f"No such container: {ref}") from None
+            running = self._settle(paths).state in ("running", "paused")
+            container = limits.changed(before, changes)
+            limits.apply(container, changes, running=running, rootless=self._rootless)
+            durable = not container.options.remove
+            files.write_atomic(paths.document, files.dump(container), durable=durable)
+        return container
+
+    # ---- files ----
+
+    @told("open files of container")
+    def tree(self, ref: str) -> Tree:
+        """Return the container's files, running or not; close them soon, they hold its lock.
+
+        Raises:
+            NotFound: there is no such container.
+            KernelError: its root cannot be opened.
+        """
+        from pycontain.engine import roots
+
+        return roots.open_tree(lambda: self.get(ref), self._layout, rootless=self._rootless)
+
+    @told("compare files of container")
+    def changes(self, ref: str) -> Sequence[Change]:
+        """Return what the container has changed of its image's files, sorted by path.
+
+        Raises:
+            NotFound: there is no such container.
+            KernelError: a layer cannot be read.
+        """
+        from pycontain.engine import layers
+
+        with layers.opened(lambda: self.get(ref), self._layout, rootless=self._rootless) as opened:
+            return layers.changes(opened)
+
+    def export(self, ref: str, file: BinaryIO) -> int:
+        """Write the container's files as a tar archive, without volumes and other mounts.
+
+        Args:
+            ref: id, name or start of the id.
+            file: a blocking stream.
+
+        Returns:
+            How many bytes were written.
+
+        Raises:
+            NotFound: there is no such container.
+            BrokenPipeError: whoever reads it has gone.
+            KernelError: a file cannot be read, or the archive not be written.
+        """
+        from pycontain.engine import layers
+
+        with layers.opened(lambda: self.get(ref), self._layout, rootless=self._rootless) as opened:
+            return layers.export(opened, file)
+
     # ---- looking ----
+
+    @told("look at container")
+    def stats(self, ref: str) -> Stats:
+        """Return one sample of what a container uses; of one that does not run, nothing is known.
+
+        Raises:
+            NotFound: there is none.
+        """
+        from pycontain.engine import stats
+
+        return stats.sample(self.get(ref))
 
     def logs(
         self,
@@ -704,6 +1109,7 @@ class Containers:
         tail: int | None = None,
         since: int | None = None,
         until: int | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[LogEntry]:
         """Yield what the container wrote, oldest first.
 
@@ -713,9 +1119,11 @@ class Containers:
             tail: only the last so many lines.
             since: nanoseconds since the epoch, of the first entry wanted.
             until: the same of the last one.
+            cancel: ends the wait for more.
 
         Raises:
             InvalidInput: it keeps no log.
+            Cancelled: by `cancel`.
         """
         from pycontain.engine import logs
 
@@ -729,7 +1137,7 @@ class Containers:
 
         return logs.read(
             view.paths.log, view.container.options.log_driver,
-            follow=follow, tail=tail, since=since, until=until, ended=ended,
+            follow=follow, tail=tail, since=since, until=until, ended=ended, cancel=cancel,
         )  # fmt: skip
 
 
@@ -740,6 +1148,36 @@ def hostname(container: Container) -> str:
     if container.options.uts == "host" or container.options.network == "host":
         return os.uname().nodename
     return container.id[:12]
+
+
+def _monitor_lives(paths: ContainerPaths) -> bool | None:
+    """Whether the last run's monitor is there; None where its record is damaged."""
+    try:
+        record = records.load_run(paths)
+    except StoreError:
+        return None
+    return record is not None and process.start_time(record.monitor) == record.monitor_start
+
+
+def _await_told(paths: ContainerPaths) -> None:
+    """Give the monitor of a run that has a record the time to tell the end, its next step."""
+    end = time.monotonic() + _LINGER
+    while os.path.exists(paths.event) and _monitor_lives(paths) and time.monotonic() < end:
+        time.sleep(0.0005)
+
+
+def _is_called(paths: ContainerPaths, name: str) -> bool:
+    """Whether this is a container's present name; one that cannot be read may be called so.
+
+    A claim alone does not say it: `rename` claims the new name before the document has it, and
+    gives up the old one after that.
+    """
+    try:
+        return records.load(paths).name == name
+    except NotFound:
+        return False
+    except StoreError:
+        return True
 
 
 def _not_started(run: str, err: PycontainError) -> ExitRecord:
@@ -754,6 +1192,25 @@ def _wait_process(pidfd: int, timeout: float | None) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(None if timeout is None else timeout * 1000))
+
+
+def _monitor_ended(pid: int, pidfd: int) -> bool:
+    """Wait for a monitor's end; False when it has become a clean-up or goes on for too long.
+
+    The clean-up is executed in the monitor's place, and waits for the lock that we hold.
+    """
+    pause = 0.001
+    end = time.monotonic() + _LINGER
+    while not _wait_process(pidfd, pause):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                title = file.read(len(_MONITOR))
+        except OSError:
+            continue
+        if (title and title != _MONITOR) or time.monotonic() > end:
+            return _wait_process(pidfd, 0)
+        pause = min(pause * 2, 0.05)
+    return True
 
 
 def _drop_lock(lock: files.Lock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pycontain.engine.events import Events
 from pycontain.image.store import Image, ImageStore
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ class Images:
 
     def __init__(self, layout: Layout) -> None:
         self._store = ImageStore(layout)
+        self._events = Events(layout)
 
     def list(self) -> list[Image]:
         """Return all images, newest first."""
@@ -37,4 +39,8 @@ class Images:
             NotFound: neither an image nor a recipe.
             ImageError: the recipe failed.
         """
-        return self._store.ensure(name, progress)
+
+        def made(image: Image) -> None:
+            self._events.tell_image("build", image.id, image.names[0] if image.names else name)
+
+        return self._store.ensure(name, progress, made)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pycontain import trace
-from pycontain.engine import hostdevices, volumes
+from pycontain.engine import events, hostdevices, hostfiles, records, volumes
 from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
 from pycontain.kernel import cgroup, devices, mount, process
+from pycontain.model.container import Limits
 from pycontain.runtime import accounts, handover, lifecycle, plan, privileges, seccomp
 from pycontain.runtime import spec as specs
 from pycontain.runtime.steps import Handle, Step
@@ -35,6 +36,9 @@ FOLDER = Handle("given", "container folder")
 STATE = Handle("given", "state folder")
 LOCK = Handle("given", "lock")
 PROCESS = Handle("given", "container process")
+LEASH = Handle("given", "calling process")
+EVENTS = Handle("given", "events folder")
+_LIMITS = Limits.__struct_fields__
 _EXEC_NAMESPACES = ("mount", "uts", "ipc", "network", "pid", "cgroup")
 _CLEANUP = """\
 import sys
@@ -58,6 +62,7 @@ class Order(NamedTuple):
         run: id of this run.
         joined: OCI namespace type → the process whose namespace it is.
         attach, stdin: what of the caller stays connected.
+        leash: it ends when the calling process does.
         size: rows and columns.
         lock: descriptor of the container's lock, which the monitor holds till the run is recorded.
     """
@@ -70,6 +75,7 @@ class Order(NamedTuple):
     joined: dict[str, Joined]
     attach: bool
     stdin: bool
+    leash: bool
     size: tuple[int, int] | None
     lock: int
 
@@ -112,26 +118,35 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
     container, paths = order.container, order.paths
     own: list[int] = []
     files.make_folder(paths.state_folder)
+    events.write_about(paths, container)
     try:
         with trace.Span("make the cgroup"):
-            groups = None if order.rootless else _make_cgroup(container.id)
+            limited = _limits(order)
+            groups = None if order.rootless else _make_cgroup(container, limited)
         own += groups or ()
         with trace.Span("mount the root file system"):
             root = _root(order, nodev=groups is None)
         own.append(root)
         with trace.Span("build configuration and plan"):
-            steps = _settings(order) + prepare(order, root, cgroup_made=groups is not None)
+            steps = _settings(order) + prepare(order, root, limited, groups is not None)
         given = {plan.ROOT: root, LOCK: order.lock}
-        for handle, folder in ((FOLDER, paths.folder), (STATE, paths.state_folder)):
+        folders = {FOLDER: paths.folder, STATE: paths.state_folder, EVENTS: order.layout.events}
+        for handle, folder in folders.items():
             given[handle] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             own.append(given[handle])
         if groups:
             given[plan.CGROUP] = groups.container
+        if order.leash:
+            given[LEASH] = os.pidfd_open(os.getpid())
+            own.append(given[LEASH])
         monitor = lifecycle.start(
             steps, given, title=f"pycontain-monitor {container.name}",
             cgroup=groups.monitor if groups else -1,
             opened=lambda: _check_joined(order.joined),
         )  # fmt: skip
+    except BaseException:
+        files.remove(paths.event)
+        raise
     finally:
         for fd in own:
             os.close(fd)
@@ -147,14 +162,38 @@ def _check_joined(joined: Mapping[str, Joined]) -> None:
             raise InvalidState(f"join {kind} namespace: the other container has ended")
 
 
-def _make_cgroup(identity: str) -> Cgroup | None:
+def _limits(order: Order) -> oci.Resources:
+    """The limits as ``linux.resources``; refused where they cannot be kept."""
+    options = order.container.options
+    if not any(getattr(options, name) for name in _LIMITS):
+        return {}
+    from pycontain.engine import limits
+
+    return limits.resources(options, rootless=order.rootless)
+
+
+def _make_cgroup(container: Container, limited: oci.Resources) -> Cgroup | None:
+    """Make the container's cgroup with its limits, and the monitor's, which has none of them."""
     try:
         root = cgroup.open_root()
     except KernelError:
+        if limited or container.options.cgroup_parent:
+            raise
         return None  # without one: no device rules, so no CAP_MKNOD and nodev (see prepare)
+    path = specs.cgroup_path(container.id, container.options.cgroup_parent)
     try:
-        inner = cgroup.make(root, f"pycontain/{identity}/container")
-        return Cgroup(inner, cgroup.make(root, f"pycontain/{identity}/monitor"))
+        # One without controllers needs no more than folders.
+        if limited or (cgroup.read(root, "cgroup.controllers") or "").strip():
+            from pycontain.runtime import cgroups
+
+            inner = cgroups.make(path, limited)
+        else:
+            inner = cgroup.make(root, path.removeprefix("/"))
+        try:
+            return Cgroup(inner, cgroup.make(root, f"pycontain/{container.id}/monitor"))
+        except KernelError:
+            os.close(inner)
+            raise
     finally:
         os.close(root)
 
@@ -167,13 +206,15 @@ def _root(order: Order, *, nodev: bool) -> int:
     )  # fmt: skip
 
 
-def prepare(order: Order, root: int, *, cgroup_made: bool) -> list[Step]:
+def prepare(order: Order, root: int, limited: oci.Resources, cgroup_made: bool) -> list[Step]:
     """Return the kernel steps of a container, and keep its OCI configuration.
 
     Raises:
         PycontainError: an option that cannot be carried out here.
     """
-    spec = _spec(order, root, volumes_made=True, device_rules=cgroup_made)
+    # Made anew for each start: servers change, and after a power cut these files may be empty.
+    hostfiles.write(order.paths, order.container.options, _hostname(order))
+    spec = _spec(order, root, limited, volumes_made=True, device_rules=cgroup_made)
     files.write_atomic(order.paths.spec, msgspec.json.encode(spec), durable=False)
     for entry in order.container.options.mounts:
         if entry.type != "bind" or os.path.exists(entry.source):
@@ -212,15 +253,17 @@ def _filter(layout: Layout, linux: oci.Linux) -> tuple[bytes, int] | None:
     return compiled.program, compiled.flags
 
 
-def _spec(order: Order, root: int, *, volumes_made: bool, device_rules: bool) -> oci.Spec:
-    from pycontain.engine.containers import hostname
-
+def _spec(
+    order: Order, root: int, limited: oci.Resources, *, volumes_made: bool, device_rules: bool
+) -> oci.Spec:
     container, options = order.container, order.container.options
     user = options.user if options.user is not None else container.config.user
     account = accounts.lookup(root, user, options.group_add)
     mounts = specs.user_mounts(options, container.config)
     folders = (
-        volumes.prepare(order.paths.volumes, root, mounts)
+        volumes.prepare(
+            order.paths.volumes, root, mounts, durable=not records.is_volatile(order.paths)
+        )
         if volumes_made
         else {entry.target: order.paths.volumes for entry in mounts}
     )
@@ -235,7 +278,7 @@ def _spec(order: Order, root: int, *, volumes_made: bool, device_rules: bool) ->
     return specs.build(
         options, container.config, account,
         container_id=container.id,
-        hostname=hostname(container),
+        hostname=_hostname(order),
         files=bound,
         namespaces=specs.namespaces(options, joined),
         rootless=order.rootless,
@@ -244,7 +287,14 @@ def _spec(order: Order, root: int, *, volumes_made: bool, device_rules: bool) ->
         host_devices=host_devices,
         device_rules=device_rules,
         console_size=order.size,
+        resources=limited,
     )  # fmt: skip
+
+
+def _hostname(order: Order) -> str:
+    from pycontain.engine.containers import hostname
+
+    return hostname(order.container)
 
 
 def _file(kind: str) -> str:
@@ -255,14 +305,17 @@ def _settings(order: Order) -> list[Step]:
     options = order.container.options
     steps = [
         Step("run", order.run, process.boot_id()),
-        Step("records", FOLDER, STATE, int(not options.remove)),
+        Step("records", FOLDER, STATE, int(not records.is_volatile(order.paths))),
         Step("owner", handover.OWNER, int(order.attach), int(order.attach and options.remove)),
         Step("stdio", int(options.tty), int(options.interactive), int(order.stdin)),
         Step("log", options.log_driver, options.log_max_size, options.log_max_files),
         Step("hold", LOCK),
+        Step("events", EVENTS, STATE, "start", "die", ""),
     ]
     if options.timeout:
         steps.append(Step("timeout", options.timeout * 1000))
+    if order.leash:
+        steps.append(Step("leash", LEASH))
     if options.remove:
         steps.append(Step("cleanup", _cleanup_argv(order), (f"PATH={privileges.DEFAULT_PATH}",)))
     return steps
@@ -279,13 +332,14 @@ def _cleanup_argv(order: Order) -> tuple[str, ...]:
 def explain(order: Order) -> list[str]:
     """Return the steps in words, with nothing made."""
     layers = [order.layout.layer(layer) for layer in order.container.layers]
+    limited = _limits(order)
     root = mount.stack(layers)
     try:
-        spec = _spec(order, root, volumes_made=False, device_rules=not order.rootless)
+        spec = _spec(order, root, limited, volumes_made=False, device_rules=not order.rootless)
     finally:
         os.close(root)
     steps = plan.container(spec, _plan_settings(order, spec, not order.rootless))
-    place = "" if order.rootless else f"make cgroup pycontain/{'<id>'}/container"
+    place = "" if order.rootless else _planned_cgroup(order.container, limited)
     words = [
         f"take image {order.container.options.image} ({order.container.image_id[:19]})",
         f"stack {len(layers)} layer(s) and an upper layer of its own into an overlay",
@@ -296,6 +350,16 @@ def explain(order: Order) -> list[str]:
     return [line.replace(order.container.id, "<id>") for line in words if line]
 
 
+def _planned_cgroup(container: Container, limited: oci.Resources) -> str:
+    path = specs.cgroup_path(container.id, container.options.cgroup_parent).removeprefix("/")
+    if not limited:
+        return f"make cgroup {path}"
+    from pycontain.runtime.resources import writes
+
+    lines = ", ".join(f"{line.file}={line.text}" for line in writes(limited))
+    return f"make cgroup {path} with {lines}"
+
+
 def execute(
     view: View,
     record: RunRecord,
@@ -303,9 +367,11 @@ def execute(
     *,
     layout: Layout,
     rootless: bool,
+    leash: bool,
     size: tuple[int, int] | None,
+    exec_id: str,
 ) -> Attachment | None:
-    """Start a command in a running container.
+    """Start a command in a running container; `exec_id` names it in its events.
 
     Raises:
         InvalidState: the container ended meanwhile.
@@ -320,7 +386,7 @@ def execute(
         own.append(pidfd)
         spec: oci.Spec = files.load(view.paths.spec, dict)  # type: ignore[assignment]
         target = _exec_process(view, record, spec, options)
-        groups = None if rootless else _open_cgroup(view.container.id, name)
+        groups = None if rootless else _open_cgroup(view.container, record.pid)
         own += groups or ()
         flags = sum(plan.CLONE_FLAGS[kind] for kind in _EXEC_NAMESPACES)
         settings = plan.Settings(
@@ -333,8 +399,17 @@ def execute(
         ]
         if options.timeout:
             steps.append(Step("timeout", int(options.timeout * 1000)))
-        steps += plan.execution(target, Step("join", PROCESS, flags), settings)
         given = {PROCESS: pidfd}
+        for handle, folder in ((STATE, view.paths.state_folder), (EVENTS, layout.events)):
+            given[handle] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            own.append(given[handle])
+        start = events.quoted(f"exec_start: {events.command_words(options.command)}")
+        steps.append(Step("events", EVENTS, STATE, start, "exec_die", f',"execID":"{exec_id}"'))
+        if leash:
+            steps.append(Step("leash", LEASH))
+            given[LEASH] = os.pidfd_open(os.getpid())
+            own.append(given[LEASH])
+        steps += plan.execution(target, Step("join", PROCESS, flags), settings)
         if groups:
             given[plan.CGROUP] = groups.container
         monitor = lifecycle.start(
@@ -355,8 +430,8 @@ def execute(
     return None
 
 
-def _open_cgroup(identity: str, name: str) -> Cgroup | None:
-    """The cgroups of a running container, None on a host where it could get none.
+def _open_cgroup(container: Container, init: int) -> Cgroup | None:
+    """The cgroups for a command in a container, None on a host where it could get none.
 
     They are not made here: one made while the container is being removed would stay for ever.
     """
@@ -365,15 +440,14 @@ def _open_cgroup(identity: str, name: str) -> Cgroup | None:
     except KernelError:
         return None
     own: list[int] = []
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    path = specs.cgroup_path(container.id, container.options.cgroup_parent)
     try:
-        own.extend(
-            os.open(f"pycontain/{identity}/{part}", flags, dir_fd=root) for part in Cgroup._fields
-        )
+        own.append(cgroup.open_beside(root, path, init))
+        own.append(cgroup.open_folder(root, f"pycontain/{container.id}/monitor"))
     except FileNotFoundError as err:
         for fd in own:
             os.close(fd)
-        raise InvalidState(f"container {name} is not running") from err
+        raise InvalidState(f"container {container.name} is not running") from err
     finally:
         os.close(root)
     return Cgroup(*own)

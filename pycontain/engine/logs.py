@@ -7,16 +7,18 @@ json-file objects.
 from __future__ import annotations
 
 import os
-import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pycontain.engine.cancel import wait_readable
 from pycontain.errors import InvalidInput, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pycontain.engine.cancel import Cancel
 
 _PAUSE_MS = 50
 
@@ -86,6 +88,7 @@ def read(
     since: int | None = None,
     until: int | None = None,
     ended: Callable[[], bool],
+    cancel: Cancel | None = None,
 ) -> Iterator[LogEntry]:
     """Yield the log's entries, oldest first, through its rotated files.
 
@@ -97,14 +100,16 @@ def read(
         since: nanoseconds since the epoch, of the first entry wanted.
         until: the same of the last one.
         ended: whether nothing more will be written.
+        cancel: ends the wait for more.
 
     Raises:
+        Cancelled: by `cancel`.
         InvalidInput: the container keeps no log.
         StoreError: a file cannot be read.
     """
     if driver == "none":
         raise InvalidInput("logs: this container keeps no log (log driver none)")
-    entries = _all_entries(path, driver, follow, ended)
+    entries = _all_entries(path, driver, follow, ended, cancel)
     if tail is not None:
         entries = _last(path, driver, tail, entries, follow)
     for entry in entries:
@@ -135,7 +140,7 @@ def _rotated(path: str) -> list[str]:
 
 
 def _all_entries(
-    path: str, driver: str, follow: bool, ended: Callable[[], bool]
+    path: str, driver: str, follow: bool, ended: Callable[[], bool], cancel: Cancel | None
 ) -> Iterator[LogEntry]:
     older = [fd for name in _rotated(path) if (fd := _open(name)) is not None]
     # Opened after the older ones: a rotation in between shows a file twice rather than never; the
@@ -150,14 +155,17 @@ def _all_entries(
                 yield from _lines(fd, driver, path)
         if newest is not None:
             fd, newest = newest, None
-            yield from _follow(fd, path, driver, ended) if follow else _once(fd, path, driver)
+            if follow:
+                yield from _follow(fd, path, driver, ended, cancel)
+            else:
+                yield from _once(fd, path, driver)
         elif follow:
             while newest is None and not ended():
-                time.sleep(_PAUSE_MS / 1000)
+                wait_readable((), _PAUSE_MS, cancel)
                 newest = _open(path)
             if newest is not None:
                 fd, newest = newest, None
-                yield from _follow(fd, path, driver, ended)
+                yield from _follow(fd, path, driver, ended, cancel)
     finally:
         for fd in older:
             os.close(fd)
@@ -192,13 +200,16 @@ def _lines(fd: int, driver: str, path: str, rest: bytearray | None = None) -> It
             try:
                 yield parse(line, driver)
             except ValueError as err:
+                if b"\0" in line:
+                    continue  # data that a power cut kept from the disk
                 raise StoreError(f"log: {path}: damaged line: {err}") from err
 
 
-def _follow(fd: int, path: str, driver: str, ended: Callable[[], bool]) -> Iterator[LogEntry]:
+def _follow(
+    fd: int, path: str, driver: str, ended: Callable[[], bool], cancel: Cancel | None
+) -> Iterator[LogEntry]:
     """Read on as the file grows; when it is rotated, go on with its successors."""
     rest = bytearray()
-    poller = select.poll()
     try:
         while True:
             # Asked before the read: what was written before the end is then read before we stop.
@@ -213,7 +224,7 @@ def _follow(fd: int, path: str, driver: str, ended: Callable[[], bool]) -> Itera
                 continue
             if last:
                 return
-            poller.poll(_PAUSE_MS)
+            wait_readable((), _PAUSE_MS, cancel)
     finally:
         os.close(fd)
 
@@ -244,7 +255,7 @@ def _last(
     # Without following: the end of what is there now. The files are read once more when following,
     # skipping what has been counted.
     seen = 0
-    for entry in _all_entries(path, driver, False, lambda: True):
+    for entry in _all_entries(path, driver, False, lambda: True, None):
         seen += 1
         line = open_lines.get(entry.stream)
         if line is None:

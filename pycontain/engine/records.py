@@ -29,19 +29,51 @@ def marker_path(paths: ContainerPaths) -> str:
 
 def write_marker(paths: ContainerPaths, run: str) -> None:
     """Note that `run` is about to start in this boot."""
-    data = f"{run} {process.boot_id()}\n".encode()
-    files.write_atomic(marker_path(paths), data, durable=False)
+    files.write_word(marker_path(paths), f"{run} {process.boot_id()}")
 
 
 def _marker(paths: ContainerPaths) -> tuple[str, str] | None:
     try:
-        words = files.read(marker_path(paths)).decode(errors="replace").split()
+        words = files.read_word(marker_path(paths)).split()
     except NotFound:
         return None
     # A marker that is not ours must not pass for one of another boot: that run would be ended.
     if len(words) != 2 or len(words[0]) != 16 or len(words[1]) != len(process.boot_id()):
         raise StoreError(f"container: {marker_path(paths)}: damaged: not a run and a boot")
     return words[0], words[1]
+
+
+def _boot_path(paths: ContainerPaths) -> str:
+    return f"{paths.folder}/boot"
+
+
+def make_volatile(paths: ContainerPaths) -> None:
+    """Note that the container, whose folder has just been made, is gone when this boot ends.
+
+    Nothing of it has to be on the disk at any time, and what a power cut leaves of its documents is
+    never read.
+
+    Raises:
+        StoreError: it cannot be noted.
+    """
+    files.write_word(_boot_path(paths), process.boot_id())
+
+
+def is_volatile(paths: ContainerPaths) -> bool:
+    """Whether the container dies with the boot."""
+    return os.path.lexists(_boot_path(paths))
+
+
+def exists(paths: ContainerPaths) -> bool:
+    """Whether there is such a container: a finished one, that has not died with its boot."""
+    return os.path.exists(paths.document) and not _is_of_another_boot(paths)
+
+
+def _is_of_another_boot(paths: ContainerPaths) -> bool:
+    try:
+        return files.read_word(_boot_path(paths)) != process.boot_id()
+    except NotFound:
+        return False
 
 
 def load_exit(paths: ContainerPaths, run: str | None = None) -> ExitRecord | None:
@@ -65,6 +97,24 @@ def load_run(paths: ContainerPaths, run: str | None = None) -> RunRecord | None:
 def write_exit(paths: ContainerPaths, record: ExitRecord) -> None:
     """Write an exit record in the monitor's place: it is gone, and the lock is held."""
     files.write_atomic(paths.exit_record, files.dump(record))
+    sweep(paths)
+
+
+def sweep(paths: ContainerPaths) -> None:
+    """Remove what killed writers left: nobody else writes, since the lock is held and nothing runs.
+
+    The monitor's unfinished files begin with a dot, as ours do.
+
+    Raises:
+        StoreError: a file cannot be removed.
+    """
+    try:
+        names = os.listdir(paths.folder)
+    except OSError as err:
+        raise files.store_error("sweep", paths.folder, err) from err
+    for name in names:
+        if name.startswith("."):
+            files.remove(f"{paths.folder}/{name}")
 
 
 class Lost(Exception):
@@ -118,10 +168,23 @@ def load(paths: ContainerPaths) -> Container:
     """Return the container's document.
 
     Raises:
-        NotFound: there is none: never finished, or removed.
+        NotFound: there is none: never finished, removed, or died with its boot.
         StoreError: it is damaged.
     """
+    if _is_of_another_boot(paths):
+        raise NotFound(f"container: {paths.folder}: of another boot")
     return files.load(paths.document, Container)
+
+
+def planned_parent(paths: ContainerPaths) -> str | None:
+    """Return ``--cgroup-parent`` by the OCI configuration, where the document is damaged."""
+    try:
+        spec = files.load(paths.spec, dict)
+        path = str(spec["linux"]["cgroupsPath"])
+    except (NotFound, StoreError, KeyError, TypeError):
+        return None
+    parent, _, name = path.rpartition("/")
+    return parent if name == os.path.basename(paths.folder) else None
 
 
 def ids(layout: Layout) -> list[str]:

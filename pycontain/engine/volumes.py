@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from pycontain.model.container import Mount
 
 
-def prepare(folder: str, root: int, mounts: Iterable[Mount]) -> dict[str, str]:
+def prepare(
+    folder: str, root: int, mounts: Iterable[Mount], *, durable: bool = True
+) -> dict[str, str]:
     """Make and fill a folder below `folder` for each mount of type ``volume``.
 
     Args:
         folder: of the container's volumes.
         root: descriptor of the container's root, to copy from.
         mounts: all of the container's.
+        durable: survive a power cut.
 
     Returns:
         Target → folder.
@@ -42,6 +45,9 @@ def prepare(folder: str, root: int, mounts: Iterable[Mount]) -> dict[str, str]:
         os.mkdir(temporary, 0o755)
         try:
             _fill(root, target, temporary)
+            if durable:
+                # Before the name that says it is whole.
+                files.sync_tree(temporary)
             os.rename(temporary, place)
         except OSError as err:
             files.remove_tree(temporary)

@@ -142,7 +142,12 @@ class ImageStore:
         digests = dict.fromkeys(item.digest for item in descriptors)
         return tuple(self._image(digest, descriptors) for digest in digests)
 
-    def ensure(self, name: str, progress: Progress | None = None) -> Image:
+    def ensure(
+        self,
+        name: str,
+        progress: Progress | None = None,
+        made: Callable[[Image], object] | None = None,
+    ) -> Image:
         """Return the image `name`, built from its recipe when it is not in the store.
 
         Two processes build an image once: the second waits and finds it. An interrupted build is
@@ -151,6 +156,7 @@ class ImageStore:
         Args:
             name: as for ``resolve``.
             progress: is given one line of text at a time while the image is built.
+            made: is given the image when this call has built it.
 
         Raises:
             NotFound: neither an image nor a recipe; the hint lists the recipes.
@@ -158,7 +164,7 @@ class ImageStore:
             InvalidInput, StoreError, DigestMismatch: as for ``resolve``.
         """
         image = self._lookup(name)
-        return self._make(name, progress) if image is None else self._complete(image)
+        return self._make(name, progress, made) if image is None else self._complete(image)
 
     def reachable(self) -> set[str]:
         """Return every digest that the index leads to: manifests, configurations, layers, diff ids.
@@ -175,7 +181,9 @@ class ImageStore:
             found |= {layer.digest for layer in manifest.layers}
         return found
 
-    def _make(self, name: str, progress: Progress | None) -> Image:
+    def _make(
+        self, name: str, progress: Progress | None, made: Callable[[Image], object] | None
+    ) -> Image:
         from pycontain.image import commit, recipes
 
         recipe = None
@@ -190,6 +198,8 @@ class ImageStore:
                 tag = ref.tag or reference.DEFAULT_TAG
                 commit.build(self._layout, self.reachable, recipe, tag, lock, progress)
                 image = self.resolve(name)
+                if made is not None:
+                    made(image)
         return self._complete(image)
 
     def _lookup(self, name: str) -> Image | None:

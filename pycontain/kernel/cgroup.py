@@ -79,6 +79,48 @@ def open_folder(parent: int, name: str) -> int:
     return os.open(name, _FOLDER, dir_fd=parent)
 
 
+def place_of(pid: int) -> str:
+    """Return the path of a process's cgroup in cgroup v2 (cgroups(7), /proc/PID/cgroup).
+
+    Raises:
+        KernelError: there is no such process.
+    """
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            return next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), "")
+    except OSError as err:
+        raise kernel_error("read the cgroup of process", str(pid), err.errno or 0) from err
+
+
+def open_beside(root: int, path: str, pid: int) -> int:
+    """Return a descriptor of the cgroup where one more process of a container can be.
+
+    That is the container's, unless somebody in it hands controllers down: then no process may be in
+    it (cgroup-v2.rst, "No Internal Process Constraint"), and it is the one below where `pid` is.
+
+    Args:
+        root: of the hierarchy.
+        path: of the container's cgroup.
+        pid: of its init.
+
+    Raises:
+        OSError: there is none, or the caller may not.
+        KernelError: there is no such process.
+    """
+    folder = open_folder(root, path.strip("/"))
+    if not (read(folder, "cgroup.subtree_control") or "").strip():
+        return folder
+    try:
+        place = place_of(pid).strip("/")
+        if place.startswith(path.strip("/") + "/"):
+            folder, outer = open_folder(root, place), folder
+            os.close(outer)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
 def ancestors(folder: int) -> list[int]:
     """Return descriptors of the cgroups above `folder`, the hierarchy's root first.
 

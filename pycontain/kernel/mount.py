@@ -17,6 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    Option = tuple[str, str | None]
+    """A mount option: name and value; None is a flag."""
+
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
@@ -30,6 +33,12 @@ ATTR_NOATIME = 0x10
 ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
 ATTR_NOSYMFOLLOW = 0x200000
+
+_FSCONFIG_VALUE = 255
+_PAGE = 4096  # what mount(2) takes of its options on every architecture
+_OVERLAY_LAYERS = 500
+_APART_START = -1
+_APART_MOUNT = -3
 
 MS_REC = 0x4000
 MS_UNBINDABLE = 1 << 17
@@ -51,7 +60,7 @@ def clone_tree(path: str, *, recursive: bool) -> int:
     return fd
 
 
-def new_mount(kind: str, options: Iterable[tuple[str, str | None]], attributes: int = 0) -> int:
+def new_mount(kind: str, options: Iterable[Option], attributes: int = 0) -> int:
     """Make a file system of type `kind` and return it as a detached mount.
 
     Args:
@@ -118,17 +127,12 @@ def overlay(
     Raises:
         KernelError: a folder is missing, or this kernel has no overlay for the caller.
     """
-    options: list[tuple[str, str | None]] = [("upperdir", upper), ("workdir", work)]
+    options: list[Option] = [("upperdir", quoted(upper)), ("workdir", quoted(work))]
     # Set explicitly: their defaults are the kernel builder's choice, and each changes what is on
     # disk in the upper layer.
     options += [("index", "off"), ("metacopy", "off")]
     options.append(("userxattr", None) if user_xattr else ("redirect_dir", "on"))
-    try:
-        return _overlay([("lowerdir+", layer) for layer in reversed(layers)], options, attributes)
-    except KernelError as err:
-        if err.errno != errno.EINVAL or release() >= (6, 5):
-            raise
-        return _overlay_before_6_5(layers, options, attributes)
+    return _overlay(layers, options, attributes)
 
 
 def stack(layers: Sequence[str]) -> int:
@@ -142,32 +146,86 @@ def stack(layers: Sequence[str]) -> int:
             return os.open(layers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise kernel_error("open layer", layers[0], err.errno or 0) from err
-    return _overlay([("lowerdir+", layer) for layer in reversed(layers)], [], ATTR_RDONLY)
+    return _overlay(layers, [], ATTR_RDONLY)
 
 
-def _overlay(
-    lower: list[tuple[str, str | None]], options: list[tuple[str, str | None]], attributes: int
-) -> int:
-    return new_mount("overlay", [("source", "overlay"), *lower, *options], attributes)
+def _overlay(layers: Sequence[str], options: Sequence[Option], attributes: int) -> int:
+    top_first = layers[::-1]
+    if takes_one_by_one(top_first, options, release()):
+        lower: list[Option] = [("lowerdir+", layer) for layer in top_first]
+        return new_mount("overlay", [("source", "overlay"), *lower, *options], attributes)
+    return _overlay_apart(top_first, options, attributes)
 
 
-def _overlay_before_6_5(
-    layers: Sequence[str], options: list[tuple[str, str | None]], attributes: int
-) -> int:
-    """One ``lowerdir`` for all layers, 255 bytes at the most: short names by descriptor."""
-    fds: list[int] = []
+def takes_one_by_one(
+    layers: Sequence[str], options: Sequence[Option], kernel: tuple[int, int]
+) -> bool:
+    """Whether overlayfs of a `kernel` can be given these layers one by one, by fsconfig(2).
+
+    Since Linux 6.5 it has ``lowerdir+``. A value there has at most 255 bytes (FSCONFIG_SET_STRING).
+    """
+    values = [*layers, *(value for _, value in options if value is not None)]
+    return kernel >= (6, 5) and all(len(os.fsencode(value)) <= _FSCONFIG_VALUE for value in values)
+
+
+def page(layers: int, options: Sequence[Option]) -> bytes:
+    """Return the options of an overlay as mount(2) takes them, layers being named by number.
+
+    Args:
+        layers: how many; the top one is ``1``, the next ``2``.
+        options: names and values, in order, without a bare comma; None is a flag.
+
+    Raises:
+        KernelError: it is more than a page, of which the kernel would take the beginning.
+    """
+    numbers = ":".join(str(number) for number in range(1, layers + 1))
+    words = [
+        b"lowerdir=" + numbers.encode(),
+        *(name.encode() + (b"" if value is None else b"=" + os.fsencode(value))
+          for name, value in options),
+    ]  # fmt: skip
+    text = b",".join(words)
+    if layers > _OVERLAY_LAYERS or len(text) >= _PAGE:
+        hint = f"overlayfs stacks {_OVERLAY_LAYERS} layers, and its options have {_PAGE} bytes"
+        raise kernel_error("mount overlay", f"{layers} layers", errno.E2BIG, hint)
+    return text
+
+
+def quoted(path: str) -> str:
+    """Return the path of an upper or work folder as overlayfs reads it.
+
+    It takes a backslash away and what follows as it is; a comma would end a mount(2) option.
+    """
+    for mark in ("\\", ",", ":"):
+        path = path.replace(mark, f"\\{mark}")
+    return path
+
+
+def _overlay_apart(layers: Sequence[str], options: Sequence[Option], attributes: int) -> int:
+    """Make the overlay with mount(2), in a process that has a mount namespace for it alone."""
+    text = page(len(layers), options)
+    words = [ffi.new("char[]", os.fsencode(layer)) for layer in layers]
+    place = ffi.new("int *")
+    fd: int = lib.mount_apart(b"overlay", text, ffi.new("char *[]", words), len(words), place)
+    if fd < 0:
+        raise _apart_failed(layers, place[0], ffi.errno)
     try:
-        fds.extend(
-            os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in reversed(layers)
-        )
-        lower = ":".join(f"/proc/self/fd/{fd}" for fd in fds)
-        if len(lower) > 255:
-            hint = "kernels before 6.5 stack about fifteen layers"
-            raise kernel_error("mount overlay", f"{len(layers)} layers", errno.E2BIG, hint)
-        return _overlay([("lowerdir", lower)], options, attributes)
-    finally:
-        for fd in fds:
-            os.close(fd)
+        set_attributes(fd, attributes)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _apart_failed(layers: Sequence[str], place: int, number: int) -> KernelError:
+    """The error for what ``mount_apart`` says; its places are in native/apart.h."""
+    if place >= 0:
+        return kernel_error("open layer", layers[place], number)
+    if place == _APART_MOUNT:
+        hint = "the kernel's log says why (dmesg)"
+        return kernel_error("mount overlay", f"{len(layers)} layers", number, hint)
+    step = "start its process" if place == _APART_START else "make a mount namespace"
+    return kernel_error("mount overlay", step, number)
 
 
 def set_attributes(fd: int, on: int, off: int = 0) -> None:

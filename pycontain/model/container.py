@@ -41,7 +41,60 @@ class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
     hard: int
 
 
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DeviceWeight(msgspec.Struct, frozen=True, kw_only=True):
+    """The weight of one block device, 10 to 1000: ``--blkio-weight-device PATH:WEIGHT``."""
+
+    path: str
+    weight: int
+
+
+class DeviceRate(msgspec.Struct, frozen=True, kw_only=True):
+    """The rate of one block device, bytes or operations a second; 0 is no limit."""
+
+    path: str
+    rate: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a container may use (cgroup v2): of ``run``, ``create`` and ``update``. None: not said.
+
+    Attributes:
+        memory: bytes; 0 or -1 is no limit.
+        memory_reservation: bytes that are protected while others want memory too; 0 is none.
+        memory_swap: bytes of memory and swap together; -1 is no limit of swap. Not said, it is
+            twice `memory`.
+        cpus: how many processors' time, as 1.5; 0 is no limit. In place of period and quota.
+        cpu_shares: weight beside other containers, 2 to 262144, as cgroup v1 had it; 1024 is the
+            default.
+        cpu_period, cpu_quota: microseconds; a quota of 0 or -1 is no limit.
+        cpuset_cpus, cpuset_mems: lists like ``0-2,4``.
+        pids_limit: tasks; 0 or -1 is no limit.
+        blkio_weight: weight at block devices, 10 to 1000.
+        device_read_bps, device_write_bps: bytes a second.
+        device_read_iops, device_write_iops: operations a second.
+        cgroup_conf: control file → text, written as it is (``memory.high`` → ``64M``).
+    """
+
+    memory: int | None = None
+    memory_reservation: int | None = None
+    memory_swap: int | None = None
+    cpus: float | None = None
+    cpu_shares: int | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    pids_limit: int | None = None
+    blkio_weight: int | None = None
+    blkio_weight_device: tuple[DeviceWeight, ...] = ()
+    device_read_bps: tuple[DeviceRate, ...] = ()
+    device_write_bps: tuple[DeviceRate, ...] = ()
+    device_read_iops: tuple[DeviceRate, ...] = ()
+    device_write_iops: tuple[DeviceRate, ...] = ()
+    cgroup_conf: dict[str, str] = {}
+
+
+class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that ``run`` and ``create`` can be asked for. None: not said by the user.
 
     Attributes:
@@ -56,6 +109,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         shm_size: bytes.
         umask: the process's umask.
         log_driver: ``k8s-file``, ``json-file`` or ``none``; log_max_size in bytes.
+        oom_score_adj: -1000 to 1000, how soon the kernel kills it when memory runs short
+            (proc_pid_oom_score_adj(5)).
+        cgroup_parent: the cgroup in which the container's is made, absolute from the root of
+            cgroup v2.
     """
 
     image: str
@@ -98,6 +155,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log_driver: str = "k8s-file"
     log_max_size: int = 16 << 20
     log_max_files: int = 3
+    oom_score_adj: int | None = None
+    cgroup_parent: str | None = None
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -118,7 +177,7 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``container.json``: what was asked for; immutable after create.
+    """``container.json``: what was asked for; after create only ``update`` changes its limits.
 
     Attributes:
         version: of this document's form.
@@ -149,6 +208,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``exit.json``: how one run of a container ended, written by its monitor (or its finder).
 
     Times are nanoseconds since the epoch, CPU time microseconds, memory bytes; None is unknown.
+    The figures are totals of the whole run, of all the container's processes.
 
     Attributes:
         code: what a shell would report: the exit code, or 128 + signal.
@@ -156,6 +216,14 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: why it ended when that was not the process's own doing: ``timeout``,
             ``monitor lost``, ``reboot``, or ``not started`` (then error says what failed).
         log_lost: bytes of output that the disk had no room for.
+        cpu_usec: user and system time together.
+        pids_peak: the most tasks at one time (since Linux 6.1).
+        block_read, block_written: bytes.
+        block_reads, block_writes: operations.
+        net_received, net_sent: bytes through all interfaces of its network namespace but the
+            loopback; None where that is the host's.
+        cpu_stalled_usec, memory_stalled_usec, io_stalled_usec: microseconds in which some task had
+            to wait for it (accounting/psi.rst).
     """
 
     run: str
@@ -165,7 +233,19 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):
     started: int | None = None
     finished: int | None = None
     cpu_usec: int | None = None
+    cpu_user_usec: int | None = None
+    cpu_system_usec: int | None = None
     memory_peak: int | None = None
+    pids_peak: int | None = None
+    block_read: int | None = None
+    block_written: int | None = None
+    block_reads: int | None = None
+    block_writes: int | None = None
+    net_received: int | None = None
+    net_sent: int | None = None
+    cpu_stalled_usec: int | None = None
+    memory_stalled_usec: int | None = None
+    io_stalled_usec: int | None = None
     log_lost: int = 0
     reason: str | None = None
     error: str | None = None

@@ -36,7 +36,10 @@ _LEGAL: dict[str, tuple[State, ...]] = {
     "kill": ("running", "paused"),
     "attach": ("running",),
     "exec": ("running",),
-    "join": ("running",),
+    "join": ("running", "paused"),
+    "pause": ("running",),
+    "unpause": ("paused",),
+    "top": ("running", "paused"),
     "remove": ("created", "exited"),
 }
 
@@ -46,12 +49,29 @@ _SAID: dict[str, str] = {
     "attach": "you cannot attach to a stopped container, start it first",
     "exec": "container {name} is not running",
     "join": "cannot join namespaces of container {name}: it is not running",
+    "pause": "container {name} is not running",
+    "unpause": "container {name} is not paused",
+    "top": "container {name} is not running",
     "remove": "cannot remove container {name}: it is {state}",
+}
+
+_SAID_OF_PAUSED: dict[str, str] = {
+    "start": "cannot start a paused container, try unpause instead",
+    "attach": "you cannot attach to a paused container, unpause it first",
+    "exec": "container {name} is paused, unpause the container before exec",
+    "pause": "container {name} is already paused",
 }
 
 _HINTS: dict[str, str] = {
     "exec": "start it first: pycontain start {name}",
     "remove": "stop it first, or use rm -f",
+}
+
+_HINTS_FOR_PAUSED: dict[str, str] = {
+    "exec": "pycontain unpause {name}",
+    "attach": "pycontain unpause {name}",
+    "start": "pycontain unpause {name}",
+    "remove": "unpause and stop it first, or use rm -f",
 }
 
 
@@ -63,6 +83,8 @@ def check(verb: str, name: str, status: Status) -> None:
     """
     if status.state in _LEGAL[verb]:
         return
-    said = _SAID[verb].format(name=name, state=status.state)
-    hint = _HINTS.get(verb)
+    said, hint = _SAID[verb], _HINTS.get(verb)
+    if status.state == "paused":
+        said, hint = _SAID_OF_PAUSED.get(verb, said), _HINTS_FOR_PAUSED.get(verb)
+    said = said.format(name=name, state=status.state)
     raise InvalidState(said, hint.format(name=name) if hint else None)

@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontain.kernel import netdevice
     from pycontain.model import oci
+    from pycontain.oci import scopes
     from pycontain.oci.main import Command
     from pycontain.oci.state import Container
     from pycontain.runtime.steps import Handle
@@ -92,6 +93,7 @@ def _create(
     identity = command.identity()
     bundle = os.path.abspath(values.text("bundle") or ".")
     spec = check.check(document.load(f"{bundle}/config.json"))
+    scope = _scope(command, spec, identity) if command.systemd else None
     caller.check_terminal(spec.get("process", {}), values.text("console-socket"), detached=detached)
     _absolute_sources(spec, bundle)
     if command.rootless or caller.has_user_namespace(spec.get("linux", {})):
@@ -105,9 +107,10 @@ def _create(
     new.annotations = spec.get("annotations", {})
     new.owner = owner
     new.rootless = command.rootless
-    new.cgroup = "" if entered else state.cgroup_path(spec, identity)
+    # The unit's cgroup is known when systemd has made it.
+    new.cgroup = "" if entered or scope else state.cgroup_path(spec, identity)
     container = state.claim(command.root, identity, new)
-    creation = _Creation(command, container, spec, terminal, inherit, entered)
+    creation = _Creation(command, container, spec, terminal, inherit, entered, scope)
     try:
         creation.run()
     except BaseException:
@@ -115,6 +118,16 @@ def _create(
         os.close(container.folder)
         raise
     return container
+
+
+def _scope(command: Command, spec: oci.Spec, identity: str) -> scopes.Scope:
+    if command.rootless or os.geteuid():
+        raise NotSupported(
+            "use --systemd-cgroup", "an ordinary user has no cgroup of one's own", errno.EOPNOTSUPP
+        )
+    from pycontain.oci import scopes
+
+    return scopes.Scope(spec, identity)
 
 
 def _rootfs(spec: oci.Spec, bundle: str) -> str:
@@ -161,8 +174,10 @@ class _Creation:
         terminal: foreground.Terminal | None,
         inherit: int,
         entered: bool,
+        scope: scopes.Scope | None,
     ) -> None:
         self.entered = entered
+        self.scope = scope
         self.command = command
         self.values = command.values
         self.container = container
@@ -179,6 +194,8 @@ class _Creation:
         finally:
             for fd in self.own:
                 os.close(fd)
+            if self.scope:
+                self.scope.release()
         if self.moves:
             self.moves.close()
 
@@ -227,6 +244,8 @@ class _Creation:
         }
 
     def _cgroup(self) -> int:
+        if self.scope:
+            return self._in_scope(self.scope)
         path = self.container.state.cgroup
         resources = self.spec.get("linux", {}).get("resources", {})
         limits = sorted({line.file for line in writes(resources) if not line.moot})
@@ -247,10 +266,20 @@ class _Creation:
             self.container.save()
             return -1
         self.cgroup_made = True
+        self._give(folder)
+        return folder
+
+    def _in_scope(self, scope: scopes.Scope) -> int:
+        folder = self._keep(scope.make(self.container))
+        self.cgroup_made = True
+        scope.limit(folder)
+        self._give(folder)
+        return folder
+
+    def _give(self, folder: int) -> None:
         owner = _cgroup_owner(self.spec)
         if owner is not None:
             cgroups.give(folder, owner)
-        return folder
 
     def _settings(self, linux: oci.Linux, folder: int) -> plan.Settings:
         return plan.Settings(
@@ -287,6 +316,8 @@ class _Creation:
         container.state.pid = pid
         container.state.start = process.start_time(pid) or 0
         container.save()
+        if self.scope:
+            self.scope.settle(container)
         if wanted := self.spec.get("linux", {}).get("netDevices"):
             self._move_devices(pid, wanted)
 
@@ -327,7 +358,7 @@ class _Creation:
         try:
             ending.end(container)
             if self.cgroup_made:
-                state.remove_cgroup(container.state.cgroup)
+                ending.remove_cgroup(container)
             if container.state.pid:
                 ending.run_poststop(container, self.spec)
             state.remove(container)

@@ -6,7 +6,7 @@ import os
 import select
 
 from pycontain.errors import KernelError, PycontainError
-from pycontain.kernel import process
+from pycontain.kernel import cgroup, process
 from pycontain.oci import document, log, state
 from pycontain.runtime import runner
 
@@ -51,13 +51,40 @@ def destroy(container: Container) -> None:
 
     Raises:
         KernelError, StoreError: something cannot be removed.
+        PycontainError: systemd refuses to.
     """
     end(container)
-    if container.state.cgroup:
-        state.remove_cgroup(container.state.cgroup)
+    remove_cgroup(container)
     spec = _config(container)
     state.remove(container)
     run_poststop(container, spec)
+
+
+def remove_cgroup(container: Container) -> None:
+    """Remove the container's cgroup with whoever is in it, and the unit that it belongs to.
+
+    Raises:
+        KernelError: processes do not leave, or the caller may not.
+        PycontainError: systemd refuses.
+    """
+    if container.state.unit:
+        _stop_unit(container)
+    if container.state.cgroup:
+        state.remove_cgroup(container.state.cgroup)
+
+
+def _stop_unit(container: Container) -> None:
+    from pycontain.runtime import systemd
+
+    folder = container.open_cgroup()
+    if folder is not None:
+        try:
+            # Otherwise systemd would ask those in it to end, and give them a minute and a half.
+            cgroup.kill(folder)
+        finally:
+            os.close(folder)
+    with systemd.Manager() as manager:
+        manager.stop(container.state.unit)
 
 
 def _config(container: Container) -> oci.Spec:

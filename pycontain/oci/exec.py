@@ -217,7 +217,9 @@ class _Start:
             raise InvalidInput("--cgroup: cgroup v2 has one hierarchy: give one")
         if below and ".." in below[0].split("/"):
             raise InvalidInput(f"--cgroup {below[0]}: must not lead out of the container's cgroup")
-        return self._keep(state.open_cgroup("/".join([path, *(n.strip("/") for n in below)])))
+        if below:
+            return self._keep(state.open_cgroup(f"{path}/{below[0].strip('/')}"))
+        return self._keep(state.open_cgroup(path, beside=self.container.state.pid))
 
     def _console(self, fd: int) -> None:
         if path := self.values.text("console-socket"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pycontain.errors import NotSupported
 from pycontain.kernel import capability
 from pycontain.oci import document, state
-from pycontain.runtime import check, mounts, plan, privileges, resources, seccomp, steps
+from pycontain.runtime import check, mounts, plan, privileges, resources, seccomp, steps, systemd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def features() -> dict[str, object]:
         "mountOptions": _mount_options(),
         "linux": _linux(),
         "annotations": _annotations(),
-        # No annotation of a configuration changes what is done.
-        "potentiallyUnsafeConfigAnnotations": [],
+        # With --systemd-cgroup they become properties of the unit.
+        "potentiallyUnsafeConfigAnnotations": [systemd.ANNOTATION],
     }
 
 
@@ -60,7 +60,7 @@ def _linux() -> dict[str, object]:
         "cgroup": {
             "v1": False,
             "v2": True,
-            "systemd": False,
+            "systemd": True,
             "systemdUser": False,
             "rdma": "rdma.max" in resources.NESTED,
         },

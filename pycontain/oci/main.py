@@ -19,7 +19,7 @@ GLOBAL = (
     Flag("log-format", VALUE, "text or json", "text"),
     Flag("debug", SWITCH, "log details too"),
     Flag("rootless", VALUE, "true, false or auto: made by an ordinary user", "auto"),
-    Flag("systemd-cgroup", SWITCH, "let systemd make the cgroup"),
+    Flag("systemd-cgroup", SWITCH, "create, run: let systemd make the cgroup"),
     Flag("version v", SWITCH, "print the version"),
     Flag("help h", SWITCH, "print this"),
 )
@@ -60,15 +60,25 @@ class Command:
         values: the verb's flags, and the words after them.
         root: folder of the containers.
         rootless: an ordinary user's.
+        systemd: what is created gets its cgroup from systemd; what is there has kept how it got it.
     """
 
-    __slots__ = ("root", "rootless", "values", "verb")
+    __slots__ = ("root", "rootless", "systemd", "values", "verb")
 
-    def __init__(self, verb: str, values: flags.Values, root: str, rootless: bool) -> None:
+    def __init__(
+        self,
+        verb: str,
+        values: flags.Values,
+        root: str,
+        rootless: bool,
+        *,
+        systemd: bool = False,
+    ) -> None:
         self.verb = verb
         self.values = values
         self.root = root
         self.rootless = rootless
+        self.systemd = systemd
 
     def words(self, least: int, most: int | None = None) -> list[str]:
         """Return the words after the flags.
@@ -127,15 +137,14 @@ def _main(values: flags.Values) -> int:
     own = flags.read(verb_flags, words, interspersed=verb not in COMMAND_FOLLOWS)
     if own.on("help"):
         return _verb_help(verb, verb_flags)
-    if values.on("systemd-cgroup"):
-        raise UsageError("--systemd-cgroup: not supported: cgroups are made by pycontain itself")
     act: Callable[[Command], int] = getattr(module, function)
     rootless = _rootless(values.text("rootless"))
     if log.debugging():
         from pycontain import trace
 
         trace.enable(lambda step, seconds: log.debug(f"{seconds * 1000:8.3f} ms  {step}"))
-    return act(Command(verb, own, _root(values.text("root"), rootless), rootless))
+    root = _root(values.text("root"), rootless)
+    return act(Command(verb, own, root, rootless, systemd=values.on("systemd-cgroup")))
 
 
 def _rootless(text: str) -> bool:

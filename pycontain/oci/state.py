@@ -40,6 +40,7 @@ class State:
         owner: uid of whoever created it.
         annotations: of the configuration.
         cgroup: path below the cgroup root, empty for none of its own.
+        unit: systemd's unit that the cgroup belongs to, empty where it is ours.
         rootless: made by an ordinary user.
         pid, start: the process and its start time; 0 before it was made.
         complete: the creation came to its end.
@@ -47,8 +48,8 @@ class State:
     """
 
     FIELDS = (
-        "bundle", "rootfs", "created", "owner", "annotations", "cgroup", "rootless", "pid", "start",
-        "complete", "late",
+        "bundle", "rootfs", "created", "owner", "annotations", "cgroup", "unit", "rootless", "pid",
+        "start", "complete", "late",
     )  # fmt: skip
 
     def __init__(self, bundle: str, rootfs: str, created: str) -> None:
@@ -58,6 +59,7 @@ class State:
         self.owner = os.geteuid()
         self.annotations: dict[str, str] = {}
         self.cgroup = ""
+        self.unit = ""
         self.rootless = False
         self.pid = 0
         self.start = 0
@@ -329,8 +331,12 @@ def _part(container: Container) -> oci.Spec:
     return {"linux": {"cgroupsPath": path}}
 
 
-def open_cgroup(path: str) -> int:
+def open_cgroup(path: str, *, beside: int = 0) -> int:
     """Return a descriptor of a cgroup that is there.
+
+    Args:
+        path: below the cgroup root.
+        beside: a process in it, to which another is to come: see ``cgroup.open_beside``.
 
     Raises:
         NotFound: it is not.
@@ -338,6 +344,8 @@ def open_cgroup(path: str) -> int:
     """
     root = cgroup.open_root()
     try:
+        if beside:
+            return cgroup.open_beside(root, path, beside)
         return cgroup.open_folder(root, path.strip("/"))
     except FileNotFoundError:
         raise NotFound(f"cgroup {path} does not exist") from None

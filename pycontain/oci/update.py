@@ -60,8 +60,10 @@ def update(command: Command) -> int:
         spec = container.config()
         linux = spec.setdefault("linux", {})
         _check_devices(changes, linux)
-        _apply(container, changes)
-        linux["resources"] = merged(linux.get("resources", {}), changes)
+        before = linux.get("resources", {})
+        after: oci.Resources = merged(before, changes)
+        _apply(container, changes, before, after)
+        linux["resources"] = after
         container.keep_config(spec)
     return 0
 
@@ -115,14 +117,21 @@ def _check_devices(changes: oci.Resources, linux: oci.Linux) -> None:
         raise InvalidInput("update: devices: the rules of a container that runs cannot be changed")
 
 
-def _apply(container: Container, changes: oci.Resources) -> None:
+def _apply(
+    container: Container, changes: oci.Resources, before: oci.Resources, after: oci.Resources
+) -> None:
     folder = container.open_cgroup()
     if folder is None:
         if resources.writes(changes):
             raise InvalidState(f"container {container.id} has no cgroup to be limited by")
         return
     try:
-        cgroups.update(folder, changes)
+        if container.state.unit:
+            from pycontain.oci import scopes
+
+            scopes.update(container, folder, changes, before, after)
+        else:
+            cgroups.update(folder, changes)
     finally:
         os.close(folder)
 

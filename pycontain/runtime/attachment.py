@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FRAME = struct.Struct("=II")
+_USED = struct.Struct("=QQ")
 _DATA = 32768
 _KINDS = {b"r": "ready", b"f": "failed", b"1": "stdout", b"2": "stderr", b"l": "lagged",
           b"x": "exit"}  # fmt: skip
@@ -31,6 +32,7 @@ class Frame:
             ``failed``, or ``closed`` when the monitor is gone.
         data: the output.
         code: of ``exit`` what a shell would say; of ``lagged`` how many bytes were missed.
+            ``exit`` has the resource use in its data.
     """
 
     __slots__ = ("code", "data", "kind")
@@ -53,6 +55,11 @@ class Attachment:
         connection: a SOCK_SEQPACKET socket to the monitor.
         on_finish: what the caller does after the end instead of the monitor (``--rm``).
         owner: the caller started the process: it is its pipe.
+
+    Attributes:
+        code: what a shell would say of the end; None before it, as the next.
+        cpu_usec, memory_peak: what the process and those it waited for have used: CPU time in
+            microseconds, and the largest resident set of one of them in bytes (wait4(2)).
     """
 
     def __init__(
@@ -66,6 +73,8 @@ class Attachment:
         self._socket = connection
         self.on_finish = on_finish
         self.code: int | None = None
+        self.cpu_usec: int | None = None
+        self.memory_peak: int | None = None
 
     def fileno(self) -> int:
         """Return the descriptor to poll for input."""
@@ -112,6 +121,7 @@ class Attachment:
             return Frame("closed")
         if name == "exit":
             self.code = value = exit_code(value)
+            self.cpu_usec, self.memory_peak = _USED.unpack(data)
         return Frame(name, data, value)
 
     def _send(self, kind: bytes, value: int = 0, data: bytes = b"") -> bool:

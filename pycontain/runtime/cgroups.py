@@ -15,6 +15,7 @@ from pycontain.errors import (
     KernelError,
     NotFound,
     NotSupported,
+    PycontainError,
     kernel_error,
 )
 from pycontain.kernel import cgroup
@@ -22,7 +23,7 @@ from pycontain.runtime.resources import NESTED, writes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pycontain.model import oci
     from pycontain.runtime.resources import Write
@@ -30,14 +31,19 @@ if TYPE_CHECKING:
 ACCOUNTING = ("cpu", "io", "memory", "pids")
 """Controllers whose figures managers show for every container, with limits or without."""
 
+_RECLAIMS = 5
+
 _HINTS = {
-    "cpu.max": "the quota may not be less than cpu.burst, nor more than that of a cgroup above",
+    "cpu.max": "the quota may not be less than cpu.burst, nor more than the kernel counts (weeks)",
     "cpu.max.burst": "the burst may not be larger than cpu.quota",
     "cpu.weight": "an idle cgroup has no weight: set cpu.idle to 0 first",
     "io.max": "the numbers must be those of a whole disk that is there",
-    "cpuset.cpus": "each CPU must exist",
-    "cpuset.mems": "each memory node must exist",
+    "cpuset.cpus": "each CPU must exist, and a range begin with its lower end",
+    "cpuset.mems": "each memory node must exist, and a range begin with its lower end",
+    "pids.max": "there are never more tasks than 4194304; -1 is no limit",
 }
+_UNFIT = (errno.EINVAL, errno.ENODEV, errno.ERANGE)
+"""How control files refuse a value that can never be."""
 
 
 _REASONS = {
@@ -152,14 +158,12 @@ def _check(folder: int, path: str, *, new: bool) -> None:
 
 def _enable(folder: int, name: str, lines: Iterable[Write], wished: Iterable[str]) -> None:
     """Hand controllers to the cgroups below `folder`."""
-    needed = {line.controller: line for line in lines if line.controller and not line.moot}
+    needed = _needed(lines)
     wished = {*wished, *(line.controller for line in lines if line.controller)} - needed.keys()
     if not needed and not wished:
         return
-    offered = set((cgroup.read(folder, "cgroup.controllers") or "").split())
-    for controller, line in needed.items():
-        if controller not in offered:
-            raise _missing(folder, name, controller, line)
+    offered = _offered(folder)
+    _require(folder, name, needed, offered)
     handed = set((cgroup.read(folder, "cgroup.subtree_control") or "").split())
     missing, wished = sorted(needed.keys() - handed), sorted((wished & offered) - handed)
     if (missing or wished) and _inhabited(folder):
@@ -174,6 +178,46 @@ def _enable(folder: int, name: str, lines: Iterable[Write], wished: Iterable[str
             _hand_down(folder, name, [controller])
         except KernelError:
             continue  # it is for figures only: nothing that was asked for depends on it
+
+
+def _needed(lines: Iterable[Write]) -> dict[str, Write]:
+    """The controllers without which a line cannot be kept, and such a line."""
+    found: dict[str, Write] = {}
+    for line in lines:
+        if line.controller and not line.moot:
+            found.setdefault(line.controller, line)
+    return found
+
+
+def _offered(folder: int) -> set[str]:
+    return set((cgroup.read(folder, "cgroup.controllers") or "").split())
+
+
+def _require(folder: int, name: str, needed: Mapping[str, Write], offered: set[str]) -> None:
+    for controller, line in needed.items():
+        if controller not in offered:
+            raise _missing(folder, name, controller, line)
+
+
+def require(resources: oci.Resources) -> None:
+    """Refuse limits whose controllers this machine's cgroup v2 does not offer; change nothing.
+
+    Raises:
+        InvalidInput: see ``writes``.
+        NotSupported: with the controller's name and the reason.
+        KernelError: there is no cgroup v2.
+    """
+    needed = _needed(writes(resources))
+    root = cgroup.open_root()
+    try:
+        _require(root, "/", needed, _offered(root))
+    finally:
+        os.close(root)
+
+
+def accounts(root: int) -> bool:
+    """Return whether `root`, of the hierarchy, offers a controller of ``ACCOUNTING``."""
+    return not _offered(root).isdisjoint(ACCOUNTING)
 
 
 def _inhabited(folder: int) -> bool:
@@ -230,11 +274,17 @@ def _write(folder: int, path: str, line: Write) -> None:
             raise NotSupported(
                 "write cgroup", f"{subject} (this kernel has no such file)", errno.EOPNOTSUPP
             ) from err
-        hint = _HINTS.get(line.file) if err.errno in (errno.EINVAL, errno.ENODEV) else None
+        hint = _HINTS.get(line.file) if err.errno in _UNFIT else None
         raise kernel_error("write cgroup", subject, err.errno, hint) from err
 
 
-def update(folder: int, resources: oci.Resources) -> None:
+def update(
+    folder: int,
+    resources: oci.Resources,
+    *,
+    reclaim: bool = False,
+    then: Callable[[], None] | None = None,
+) -> None:
     """Change the limits of a living cgroup: all of them, or upon failure none.
 
     What `resources` does not say stays. Memory plus swap is taken with the present memory limit
@@ -243,10 +293,14 @@ def update(folder: int, resources: oci.Resources) -> None:
     Args:
         folder: of the cgroup, from ``make`` or ``open_folder``.
         resources: the changes, as ``linux.resources``.
+        reclaim: where more memory is in use than its new limit, have the kernel take back first
+            what it can (file cache, what may be swapped). Without it, it kills for the rest.
+        then: called when they are made; where it fails, what was changed is as it was again.
 
     Raises:
         InvalidInput: see ``writes``.
-        Conflict: with ``checkBeforeUpdate`` more memory is used than the new limit.
+        Conflict: with ``checkBeforeUpdate`` more memory is used than the new limit; with `reclaim`
+            it cannot be brought below it.
         NotFound: the cgroup has been removed.
         NotSupported: a controller is needed that is not there.
         KernelError: the kernel refuses a value; what was changed before is as it was again.
@@ -261,9 +315,13 @@ def update(folder: int, resources: oci.Resources) -> None:
     done: list[Write] = []
     try:
         for line in _in_order(lines, before):
+            if reclaim and line.file == "memory.max":
+                _make_room(folder, path, line)
             _write(folder, path, line)
             done.append(line)
-    except KernelError as err:
+        if then:
+            then()
+    except PycontainError as err:
         if left := [line.file for line in reversed(done) if not _restored(folder, line, before)]:
             err.hint = f"what could not be set back: {', '.join(left)}"
         raise
@@ -312,6 +370,33 @@ def _check_usage(folder: int, path: str, resources: oci.Resources) -> None:
         raise Conflict(
             f"cgroup {path}: linux.resources.memory.limit of {limit} is less than the {usage} bytes"
             " in use"
+        )
+
+
+def _make_room(folder: int, path: str, line: Write) -> None:
+    """Bring the memory in use below a new limit, so that writing the limit kills nobody.
+
+    memory.reclaim (since Linux 5.19) fails with EAGAIN where less than that could be taken back; it
+    may have got some of it. What the container takes between this and the limit is for the limit.
+    """
+    if not line.text.isdecimal():
+        return
+    limit = int(line.text)
+    for _ in range(_RECLAIMS):
+        usage = int(cgroup.read(folder, "memory.current") or 0)
+        if usage <= limit:
+            return
+        try:
+            cgroup.write(folder, "memory.reclaim", str(usage - limit))
+        except KernelError as err:
+            if err.errno != errno.EAGAIN:
+                raise
+    usage = int(cgroup.read(folder, "memory.current") or 0)
+    if usage > limit:
+        raise Conflict(
+            f"cgroup {path}: memory limit of {limit} bytes: {usage} are in use and cannot be"
+            " reclaimed",
+            "a lower limit would kill; stop it first, or give it swap",
         )
 
 

@@ -30,6 +30,9 @@ NATIVE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 
 _HINTS = {
     ("clone", errno.EPERM): "run as root, or enable user namespaces",
+    ("clone", errno.EAGAIN): "a limit of tasks is reached: the cgroup's pids.max, one of a cgroup"
+    " above, or the user's",
+    ("clone", errno.EBUSY): "the cgroup hands controllers down, so no process may be in it itself",
     ("rlimit", errno.EPERM): "the limit is above this process's hard limit, and CAP_SYS_RESOURCE"
     " is missing",
     ("oom_score", errno.EACCES): "lowering it needs CAP_SYS_RESOURCE",

@@ -285,6 +285,7 @@ def build(
     device_rules: bool = True,
     console_size: tuple[int, int] | None = None,
     bounding: int | None = None,
+    resources: oci.Resources | None = None,
 ) -> oci.Spec:
     """Return the OCI configuration of a container.
 
@@ -292,7 +293,7 @@ def build(
         options: what the user asked for.
         config: the image's.
         account: who the process is, see :mod:`pycontain.runtime.accounts`.
-        container_id: names the cgroup, ``/pycontain/ID/container``.
+        container_id: names the cgroup, see :func:`cgroup_path`.
         hostname: the container's, or that of the UTS namespace that it joins.
         files: host paths that are bound in.
         namespaces: see :func:`namespaces`.
@@ -310,6 +311,7 @@ def build(
             every device of the host, so it is not granted.
         console_size: height and width in characters, for a terminal.
         bounding: the capabilities to stay within, a mask; None asks the kernel.
+        resources: the limits, see :mod:`pycontain.runtime.limits`.
 
     Raises:
         InvalidInput: the options contradict each other, or there is no command.
@@ -320,11 +322,13 @@ def build(
     guard = security(options.security_opt, options.privileged)
     granted = _capabilities(options, device_rules, bounding)
     process = _process(options, config, account, hostname, granted, guard)
-    if init_path:
+    if init_path and process["args"] != [init_path]:
         process["args"] = [init_path, "--", *process["args"]]
     if console_size and options.tty:
         process["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
-    if not rootless:  # the caller's own would be inherited, and only root may lower one
+    if options.oom_score_adj is not None:
+        process["oomScoreAdj"] = options.oom_score_adj
+    elif not rootless:  # the caller's own would be inherited, and only root may lower one
         process["oomScoreAdj"] = 0
     mounts = _system_mounts(options, namespaces, rootless, shm_source)
     own = user_mounts(options, config)
@@ -337,7 +341,7 @@ def build(
         "mounts": _join(mounts, own_mounts, bound),
         "linux": {
             "namespaces": _namespace_list(namespaces),
-            "cgroupsPath": f"/pycontain/{container_id}/container",
+            "cgroupsPath": cgroup_path(container_id, options.cgroup_parent),
             "sysctl": _sysctls(options, namespaces, rootless),
             "devices": _device_nodes(options, host_devices or {}),
             "maskedPaths": list(guard.masked),
@@ -347,8 +351,11 @@ def build(
     linux = spec["linux"]
     if namespaces.get("uts") == "":
         spec["hostname"] = hostname
+    limited: oci.Resources = {**resources} if resources else {}
     if device_rules:
-        linux["resources"] = {"devices": _device_rules(options, linux["devices"])}
+        limited["devices"] = _device_rules(options, linux["devices"])
+    if limited:
+        linux["resources"] = limited
     profile = _seccomp(guard.seccomp, granted, options.privileged)
     if profile is not None:
         linux["seccomp"] = profile
@@ -356,6 +363,31 @@ def build(
     if propagation:
         linux["rootfsPropagation"] = propagation
     return spec
+
+
+def cgroup_path(container_id: str, parent: str | None = None) -> str:
+    """Return a container's cgroup, absolute from the root of cgroup v2.
+
+    Args:
+        container_id: of the container.
+        parent: what ``--cgroup-parent`` says, from :func:`cgroup_parent`.
+    """
+    return f"{parent}/{container_id}" if parent else f"/pycontain/{container_id}/container"
+
+
+def cgroup_parent(word: str) -> str | None:
+    """Read ``--cgroup-parent``: a cgroup's path, from the root of cgroup v2 in any case.
+
+    Returns:
+        The absolute path; None for those that say nothing: an empty one, the root, and ours.
+
+    Raises:
+        InvalidInput: it leads upwards, or cannot be a path.
+    """
+    parts = [part for part in word.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in word or "\n" in word:
+        raise InvalidInput(f"--cgroup-parent {word!r}: may not have '..', NUL or newline")
+    return "/" + "/".join(parts) if parts not in ([], ["pycontain"]) else None
 
 
 def _check_conflicts(options: RunOptions, namespaces: Mapping[str, str]) -> None:

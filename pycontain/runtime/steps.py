@@ -30,6 +30,8 @@ OPERATIONS = (
     ("trace", "f"),
     ("streams", "fff"),
     ("hold", "f"),
+    ("leash", "f"),
+    ("events", "ffsss"),
     ("devices", "fb"),
     ("join_first", "fn"),
     ("initial_affinity", "b"),

@@ -133,30 +133,98 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = T
         raise store_error("write", path, err) from err
 
 
-def claim(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Make the file `path` with `data` if nobody has it yet; durable, whole from the first moment.
+def claim(path: str, word: str, *, durable: bool = True) -> None:
+    """Make `path` say `word`, for ``read_word``, if nobody has it yet.
 
-    link(2) of a complete temporary file: unlike with O_EXCL, nobody ever reads an unfinished claim.
+    Args:
+        path: its folder exists.
+        word: not empty, of a few hundred bytes at most.
+        durable: survive a power cut; otherwise it may be gone after one, but is never damaged.
 
     Raises:
         Conflict: `path` is there.
-        StoreError: it cannot be written.
+        StoreError: it cannot be made.
     """
-    folder = os.path.dirname(path)
-    temporary = _write_temporary(folder, path, data, mode, durable=True)
     try:
-        os.link(temporary, path, follow_symlinks=False)
+        os.symlink(word, path)
     except FileExistsError as err:
         raise Conflict(f"claim: {path}: already taken") from err
     except OSError as err:
         raise store_error("claim", path, err) from err
-    finally:
-        _discard(temporary)
+    if not durable:
+        return
     try:
-        sync_folder(folder)
+        sync_folder(os.path.dirname(path))
     except OSError as err:
         _discard(path)
         raise store_error("claim", path, err) from err
+
+
+def write_word(path: str, word: str) -> None:
+    """Replace `path` by one that says `word`, for ``read_word``.
+
+    It is the target of a symbolic link, which nobody follows. That is metadata, written by the file
+    system in one transaction with the name, where a file's content comes later: after a power cut
+    there is the old word or the new one, without an fsync(2), and never a file of no content.
+
+    Args:
+        path: its folder exists.
+        word: not empty, of a few hundred bytes at most.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    temporary = _temporary(os.path.dirname(path))
+    try:
+        os.symlink(word, temporary)
+        os.rename(temporary, path)
+    except OSError as err:
+        _discard(temporary)
+        raise store_error("write", path, err) from err
+
+
+def read_word(path: str) -> str:
+    """Return what ``claim`` or ``write_word`` made `path` say; of a file its content.
+
+    Raises:
+        NotFound: there is nothing.
+        StoreError: it cannot be read.
+    """
+    try:
+        return os.readlink(path)
+    except FileNotFoundError as err:
+        raise NotFound(f"read: {path}: no such file") from err
+    except OSError as err:
+        if err.errno != errno.EINVAL:
+            raise store_error("read", path, err) from err
+    return read(path).decode(errors="replace")
+
+
+def sync_tree(path: str) -> None:
+    """Write the folder `path` and all below to disk: files, names, attributes.
+
+    Raises:
+        OSError: for the caller to name the step.
+    """
+    # Begun for all before any is waited for: else each file would have a journal commit of its own.
+    for begin in (True, False):
+        for _, _, names, folder in os.fwalk(path):
+            for name in names:
+                if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    _sync_file(name, folder, begin)
+            if not begin:
+                os.fsync(folder)
+
+
+def _sync_file(name: str, folder: int, begin: bool) -> None:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if begin:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        else:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove(path: str) -> bool:
@@ -219,9 +287,12 @@ def _writer_lives(name: str) -> bool:
     return pid.isdecimal() and os.path.exists(f"/proc/{pid}")
 
 
+def _temporary(folder: str) -> str:
+    return os.path.join(folder, f"{_TEMPORARY}{os.getpid()}-{os.urandom(6).hex()}")
+
+
 def _write_temporary(folder: str, path: str, data: bytes, mode: int, durable: bool) -> str:
-    unique = f"{_TEMPORARY}{os.getpid()}-{os.urandom(6).hex()}"
-    temporary = os.path.join(folder, unique)
+    temporary = _temporary(folder)
     try:
         fd = os.open(temporary, _NEW_FILE, 0o600)
     except OSError as err:

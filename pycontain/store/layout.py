@@ -3,9 +3,9 @@
 ::
 
     ROOT (survives a reboot)             STATE (dies with it)
-    version        the store's form      containers/<id>/  run.json, attach
-    images/        OCI image layout      locks/            one file for each locked object
-    layers/<hex>/  unpacked layers
+    version        the store's form      containers/<id>/  run.json, config.json, attach
+    images/        OCI image layout      events/           journal of what happened
+    layers/<hex>/  unpacked layers       locks/            one file for each locked object
     containers/<id>/
     names/<name>   holds an id
     cache/         may be deleted
@@ -38,22 +38,22 @@ class ContainerPaths:
     Attributes:
         folder: all that survives a reboot; the next ones lie in it.
         document: ``container.json``, a ``model.container.Container``.
-        spec: ``config.json``, the OCI runtime configuration.
         exit_record: ``exit.json``, a ``model.container.ExitRecord``.
         log: the monitor's log file; rotated ones are beside it.
         upper, work: the overlay's writable layer and its working folder.
         hosts, hostname, resolv_conf: the files that the container sees in /etc.
         volumes: folder of its anonymous volumes.
-        state_folder: all that dies with the boot; the next two lie in it.
+        state_folder: all that dies with the boot; the next four lie in it.
+        spec: ``config.json``, the OCI runtime configuration of the last run.
         run_record: ``run.json``, a ``model.container.RunRecord``.
         attach: the monitor's socket for attach clients.
+        event: whom the events of its present run are about, until its end was told.
         lock: the object's lock file, outside both folders, since it outlives either.
     """
 
     def __init__(self, folder: str, state_folder: str, lock: str) -> None:
         self.folder = folder
         self.document = f"{folder}/container.json"
-        self.spec = f"{folder}/config.json"
         self.exit_record = f"{folder}/exit.json"
         self.log = f"{folder}/container.log"
         self.upper = f"{folder}/upper"
@@ -63,8 +63,10 @@ class ContainerPaths:
         self.resolv_conf = f"{folder}/resolv.conf"
         self.volumes = f"{folder}/volumes"
         self.state_folder = state_folder
+        self.spec = f"{state_folder}/config.json"
         self.run_record = f"{state_folder}/run.json"
         self.attach = f"{state_folder}/attach"
+        self.event = f"{state_folder}/event"
         self.lock = lock
 
 
@@ -96,6 +98,7 @@ class Layout:
         self.images_lock = f"{root}/images.lock"
         self.state_containers = f"{state}/containers"
         self.locks = f"{state}/locks"
+        self.events = f"{state}/events"
 
     @classmethod
     def default(cls, environ: Mapping[str, str] | None = None, uid: int | None = None) -> Layout:
@@ -149,6 +152,7 @@ class Layout:
         self._check_state()
         files.make_folder(self.state_containers)
         files.make_folder(self.locks)
+        files.make_folder(self.events)
 
     def _check_version(self) -> None:
         try:

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pace import seconds
+
 from pycontain import Engine
 from pycontain.engine import records
 from pycontain.model.container import Container, ExecOptions, RunOptions
@@ -17,13 +19,14 @@ from pycontain.model.container import Container, ExecOptions, RunOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pycontain.model.result import RunResult
+
     from pycontain.engine.containers import View
-    from pycontain.engine.result import RunResult
     from pycontain.errors import PycontainError
     from pycontain.model.container import RunRecord
     from pycontain.runtime.attachment import Attachment
 
-PATIENCE = 20.0
+PATIENCE = seconds(20)
 FOREVER = ("sleep", "1000")
 
 
@@ -190,7 +193,11 @@ class CommandLine:
         ]
 
     def __call__(
-        self, *args: str, input: bytes | None = None, tty: bool = False, timeout: float = 60
+        self,
+        *args: str,
+        input: bytes | None = None,
+        tty: bool = False,
+        timeout: float = seconds(60),
     ) -> subprocess.CompletedProcess[bytes]:
         """Run it to its end; with `tty` on a terminal, whose output is the standard output."""
         if tty:

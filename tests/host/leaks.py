@@ -15,6 +15,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pace import seconds
+
 from pycontain.errors import KernelError
 from pycontain.kernel import cgroup
 from pycontain.runtime.handover import NATIVE
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 MARK = "PYCONTAIN_TEST_SESSION"
 SHARED = os.environ.get("PYCONTAIN_TEST_SHARED_HOST") == "1"
 QUIET = os.environ.get("PYCONTAIN_TEST_QUIET_HOST") == "1"
-SETTLE = 3.0  # seconds that what has just been killed gets to go away
+SETTLE = seconds(3)  # seconds that what has just been killed gets to go away
 
 Things = dict[str, Counter[str]]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pace import seconds
 
 import pycontain
 
@@ -64,7 +65,7 @@ class User:
             check=False,
             cwd=self.home,
             env=self.environment(env),
-            timeout=120,
+            timeout=seconds(120),
         )
 
     def become(self) -> list[str]:

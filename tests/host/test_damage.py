@@ -37,7 +37,7 @@ DAMAGES: dict[str, bytes | None] = {
 
 def damage(path: str, how: str) -> None:
     data = DAMAGES[how]
-    if os.path.exists(path):
+    if os.path.lexists(path):
         os.unlink(path)
     if data is None:
         os.mkdir(path)
@@ -116,6 +116,60 @@ def test_a_damaged_log_line_is_told(store: Store) -> None:
         file.write(b"nonsense\n")
     with pytest.raises(StoreError, match="damaged line"):
         store.log(identity)
+
+
+@pytest.mark.parametrize("driver", ["k8s-file", "json-file"])
+@pytest.mark.parametrize("tail", [b"2025-01-01T00:", b'{"log":"torn', bytes(5000)])
+def test_a_log_that_a_power_cut_ended(store: Store, driver: str, tail: bytes) -> None:
+    """What the next run writes is not taken for the rest of what was lost."""
+    identity = store.detach("echo", "x", log_driver=driver)
+    store.containers.wait(identity)
+    path = store.view(identity).paths.log
+    with open(path, "ab") as file:
+        file.write(tail)
+    assert store.log(identity) == b"x\n"
+    store.containers.start(identity)
+    store.containers.wait(identity)
+    assert store.log(identity) == b"x\nx\n"
+    with open(path, "rb") as file:
+        assert tail not in file.read()
+
+
+def test_a_log_with_a_hole(store: Store) -> None:
+    """Written out of order: what came later was on the disk, what came before was not."""
+    identity = store.detach("seq", "3")
+    store.containers.wait(identity)
+    path = store.view(identity).paths.log
+    with open(path, "r+b") as file:
+        first = len(file.readline())
+        file.seek(first - 4)
+        file.write(bytes(8))
+    assert store.log(identity).splitlines()[-1] == b"3"
+
+
+def test_unfinished_files_go_with_the_next_start(store: Store) -> None:
+    identity = store.detach("true")
+    store.containers.wait(identity)
+    folder = store.view(identity).paths.folder
+    for name in (".exit.json.next", ".tmp-1-ab", ".exit.json.17"):
+        with open(f"{folder}/{name}", "wb") as file:
+            file.write(bytes(1024))
+    store.containers.start(identity)
+    store.containers.wait(identity)
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def test_files_of_etc_are_made_for_each_start(store: Store) -> None:
+    """They are not synced: after a power cut they may be empty."""
+    identity = store.detach("cat", "/etc/hosts")
+    store.containers.wait(identity)
+    once = store.log(identity)
+    with open(store.view(identity).paths.hosts, "w"):
+        pass
+    store.containers.start(identity)
+    store.containers.wait(identity)
+    assert b"localhost" in once
+    assert store.log(identity) == once * 2
 
 
 def test_foreign_files_among_the_containers(store: Store, other: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from pace import seconds
 
 from pycontain.kernel import devices
 from pycontain.model import oci
@@ -106,7 +107,7 @@ def opens(cgroup: str, *requests: tuple[str, int]) -> list[int]:
     """Open each (path, flags) in a child in `cgroup`; return the errno of each, 0 for none."""
     asked = [f"{path}:{flags}" for path, flags in requests]
     command = [sys.executable, "-c", CHILD, cgroup, *asked]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(30), check=True)
     return [int(line) for line in done.stdout.split()]
 
 

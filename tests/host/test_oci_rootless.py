@@ -29,6 +29,7 @@ from oci.bundle import (
     wait_until,
 )
 from ordinary import User, first_subuid, ordinary_user, processes_of
+from pace import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -420,7 +421,7 @@ def test_a_machine_without_user_namespaces(bundle: Mine, kind: str) -> None:
         wait_until(lambda: namespace(made.pid, "user") != namespace("self", "user"))
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{made.pid}/{name}").write_text("0 0 4294967295")
-        _, said = made.communicate("go\n", timeout=10)
+        _, said = made.communicate("go\n", timeout=seconds(10))
     assert made.returncode == 1
     assert "make user namespace" in said
     assert "max_user_namespaces" in said.partition("hint:")[2]
@@ -763,7 +764,7 @@ class Outer:
 
     def end(self) -> None:
         """Let go of it."""
-        self._held.communicate(timeout=10)
+        self._held.communicate(timeout=seconds(10))
 
 
 def test_nothing_of_the_users_is_left_running(mine: Mine) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from pace import seconds
 
 if TYPE_CHECKING:
     from harness import CommandLine, Store
@@ -54,7 +55,7 @@ def test_a_stream_that_is_closed_from_the_start(pycontain: CommandLine, closed: 
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: os.close(closed),
     ) as child:  # fmt: skip
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=seconds(30))
     assert child.returncode == 3
     assert out == (b"" if closed == 1 else b"out\n")
     assert err == (b"" if closed == 2 else b"err\n")
@@ -63,7 +64,7 @@ def test_a_stream_that_is_closed_from_the_start(pycontain: CommandLine, closed: 
 def test_a_full_disk_behind_the_output_is_said(pycontain: CommandLine) -> None:
     with open("/dev/full", "wb") as full:
         done = pycontain.start("ps", stdout=full, stderr=subprocess.PIPE)
-        _, err = done.communicate(timeout=30)
+        _, err = done.communicate(timeout=seconds(30))
     assert done.returncode == 1
     assert b"no space left on device" in err
 

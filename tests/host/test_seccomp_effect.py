@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from pace import seconds
 
 from pycontain.errors import InvalidInput
 from pycontain.kernel import capability
@@ -90,7 +91,7 @@ def calls_under(filter_: seccomp.Filter, folder: Path) -> dict[str, int]:
         json.dumps(CALLS),
         str(folder),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds(30))
     assert done.returncode == 0, done.stderr
     result: dict[str, int] = json.loads(done.stdout)
     return result
@@ -231,7 +232,7 @@ def test_an_agent_decides(reply: tuple[int, int], flags: list[str], tmp_path: Pa
                 assert len(answer(listener, lambda _call: reply)) == 1
             finally:
                 os.close(listener)
-            output, _ = child.communicate(timeout=20)
+            output, _ = child.communicate(timeout=seconds(20))
     assert int(output) == -reply[0]
     assert (tmp_path / "folder").exists() == (reply == (0, CONTINUE))
 

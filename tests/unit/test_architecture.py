@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "pycontain"
 
 # From the top. Parts of one floor do not import each other.
 FLOORS = (
-    ("pycontain", "cli", "oci", "supervisor"),
+    ("pycontain", "cli", "oci", "supervisor", "aio"),
     ("pod",),
     ("engine",),
     ("image", "network", "volume", "runtime"),
@@ -28,7 +28,7 @@ FLOORS = (
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # The public name of the package, its version included, is at the top beside the faces.
-ALLOWED = {("cli", "pycontain"), ("oci", "pycontain")}
+ALLOWED = {("cli", "pycontain"), ("oci", "pycontain"), ("pycontain", "aio")}
 
 
 def part_of(module: str) -> str:

@@ -201,9 +201,9 @@ def test_version_flag(play: Callable[..., Answer]) -> None:
 
 
 def test_an_unknown_verb_is_suggested(play: Callable[..., Answer]) -> None:
-    code, out, err = play("strat")
+    code, out, err = play("sttart")
     assert (code, out) == (1, "")
-    assert err.startswith("pycontain: unknown command: pycontain strat\n")
+    assert err.startswith("pycontain: unknown command: pycontain sttart\n")
     assert "hint: did you mean pycontain start?\n" in err
 
 

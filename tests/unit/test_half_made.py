@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pycontain.engine.containers import Containers
-from pycontain.errors import Conflict, StoreError
+from pycontain.errors import Conflict, NotFound, StoreError
 from pycontain.image.store import Image
 from pycontain.model.container import ImageConfig, RunOptions
+from pycontain.store import files
 from pycontain.store.files import Lock
 from pycontain.store.layout import Layout
 
@@ -64,6 +65,49 @@ def test_a_folder_without_a_document_goes(containers: Containers, layout: Layout
     write(layout.name("box"), ID)
     assert containers.list(all=True) == []
     assert left(layout) == []
+
+
+@pytest.mark.parametrize("content", [None, "", "\0\0"])
+def test_what_was_to_end_with_another_boot_goes(
+    containers: Containers, layout: Layout, content: str | None
+) -> None:
+    """Nothing of it was synced: after a power cut its documents may be empty."""
+    options = RunOptions(image="any", name="box", remove=True)
+    identity = containers.create(options, volatile=True).id
+    assert containers.get("box").status.state == "created"
+    paths = layout.container(identity)
+    files.write_word(f"{paths.folder}/boot", "that of yesterday")
+    if content is not None:
+        write(paths.document, content)
+    with pytest.raises(NotFound):
+        containers.get("box")
+    assert containers.list(all=True) == []
+    assert left(layout) == []
+    create(containers, "box")
+
+
+def test_a_name_of_another_boot_is_free_at_once(containers: Containers, layout: Layout) -> None:
+    identity = containers.create(RunOptions(image="any", name="box"), volatile=True).id
+    files.write_word(f"{layout.container(identity).folder}/boot", "that of yesterday")
+    create(containers, "box")
+
+
+def test_one_that_stays_and_is_removed_at_its_end_outlives_the_boot(
+    containers: Containers, layout: Layout
+) -> None:
+    """It has not ended, since nobody has started it."""
+    identity = containers.create(RunOptions(image="any", name="box", remove=True)).id
+    assert not os.path.lexists(f"{layout.container(identity).folder}/boot")
+    assert [view.container.id for view in containers.list(all=True)] == [identity]
+
+
+def test_a_name_that_another_has_got_since_stays(containers: Containers, layout: Layout) -> None:
+    """A power cut may undo a removal, but not the claim that came after it."""
+    back = create(containers, "box")
+    os.unlink(layout.name("box"))
+    new = create(containers, "box")
+    containers.remove(back)
+    assert containers.find("box") == new
 
 
 def test_a_lock_alone_goes(containers: Containers, layout: Layout) -> None:

@@ -212,6 +212,7 @@ def test_what_was_saved_is_found(root: str) -> None:
         made = container.state
         made.annotations = {"a": "é\n"}
         made.cgroup = "/x"
+        made.unit = "a.scope"
         made.rootless = True
         made.pid, made.start = 5, 6
         made.complete = True
@@ -221,8 +222,9 @@ def test_what_was_saved_is_found(root: str) -> None:
         values = {name: getattr(found.state, name) for name in State.FIELDS}
     assert values == {
         "bundle": "/bundle", "rootfs": "/bundle/rootfs", "created": CREATED,
-        "owner": os.geteuid(), "annotations": {"a": "é\n"}, "cgroup": "/x", "rootless": True,
-        "pid": 5, "start": 6, "complete": True, "late": [[3, "exec", "execute sh"]],
+        "owner": os.geteuid(), "annotations": {"a": "é\n"}, "cgroup": "/x", "unit": "a.scope",
+        "rootless": True, "pid": 5, "start": 6, "complete": True,
+        "late": [[3, "exec", "execute sh"]],
     }  # fmt: skip
 
 
@@ -268,7 +270,7 @@ def test_a_state_elsewhere_is_not_read(root: str, tmp_path: Path) -> None:
 
 GOOD = {
     "bundle": "/b", "rootfs": "/r", "created": CREATED, "owner": 0, "annotations": {}, "cgroup": "",
-    "rootless": False, "pid": 0, "start": 0, "complete": True, "late": [],
+    "unit": "", "rootless": False, "pid": 0, "start": 0, "complete": True, "late": [],
 }  # fmt: skip
 
 

@@ -124,10 +124,10 @@ def test_read_of_a_missing_file_and_of_a_folder(tmp_path: Path) -> None:
 
 def test_claim_is_taken_once(tmp_path: Path) -> None:
     path = str(tmp_path / "name")
-    files.claim(path, b"first")
+    files.claim(path, "first")
     with pytest.raises(Conflict):
-        files.claim(path, b"second")
-    assert files.read(path) == b"first"
+        files.claim(path, "second")
+    assert files.read_word(path) == "first"
     assert os.listdir(tmp_path) == ["name"]
 
 
@@ -137,7 +137,7 @@ def test_of_many_claims_one_wins(tmp_path: Path) -> None:
 
     def try_it(number: int) -> None:
         try:
-            files.claim(path, b"%d" % number)
+            files.claim(path, str(number))
         except Conflict:
             return
         won.append(number)
@@ -147,7 +147,62 @@ def test_of_many_claims_one_wins(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [b"%d" % number for number in won] == [files.read(path)]
+    assert [str(number) for number in won] == [files.read_word(path)]
+
+
+def test_a_word_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "word")
+    with pytest.raises(NotFound):
+        files.read_word(path)
+    files.write_word(path, "one")
+    files.write_word(path, "two")
+    assert files.read_word(path) == "two"
+    assert os.listdir(tmp_path) == ["word"]
+
+
+def test_a_word_has_no_content_that_comes_after_its_name(tmp_path: Path) -> None:
+    """A file could be there after a power cut without what was written to it."""
+    for name in ("claimed", "written"):
+        path = str(tmp_path / name)
+        files.claim(path, name, durable=False) if name == "claimed" else files.write_word(
+            path, name
+        )
+        assert os.path.islink(path)
+        assert os.lstat(path).st_size == len(name)
+
+
+def test_a_word_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "word").mkdir()
+    with pytest.raises(StoreError, match="word"):
+        files.write_word(str(tmp_path / "word"), "x")
+    with pytest.raises(StoreError, match="none"):
+        files.write_word(str(tmp_path / "none" / "word"), "x")
+    assert os.listdir(tmp_path) == ["word"]
+
+
+def test_a_file_is_read_as_a_word_too(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("damaged")
+    assert files.read_word(str(tmp_path / "word")) == "damaged"
+
+
+def test_a_tree_is_synced_with_all_that_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").write_text("x")
+    os.mkfifo(tmp_path / "a/fifo")
+    (tmp_path / "a/link").symlink_to("/nonexistent")
+    synced = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.sync_tree(str(tmp_path))
+    expected = (tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/file")
+    assert sorted(synced) == sorted(map(str, expected))
 
 
 def test_remove_tells_whether_there_was_a_file(tmp_path: Path) -> None:

@@ -32,13 +32,14 @@ from typing import TYPE_CHECKING, Any
 import launcher
 import probe
 import pytest
+from pace import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 RUNTIME = shlex.split(os.environ.get("PYCONTAIN_TEST_OCI_RUNTIME", "")) or [launcher.path()]
 KIND = next((name for name in ("runc", "crun") if name in os.path.basename(RUNTIME[0])), "ours")
-PATIENCE = 10.0
+PATIENCE = seconds(10)
 FOREVER = ["sleep", "1000"]
 TARGET = "1.3.0"
 """The version of the specification that the suite follows."""
@@ -513,7 +514,7 @@ class Bundle:
         assert done.stderr.strip(), "it failed without a word"
         assert not self.exists()
         assert not self.kept(), "its state was kept"
-        wait_until(lambda: not _live(children() - before), 3)
+        wait_until(lambda: not _live(children() - before), seconds(3))
         return done.stderr
 
     def kept(self) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pace import seconds
 
 from .bundle import bind, differs, environment, mount, spec
 
@@ -212,7 +213,7 @@ def test_a_rootfs_that_is_the_hosts(bundle: Bundle) -> None:
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     done = subprocess.run(
         [*argv, *bundle.argv("run", "--bundle", bundle.folder, bundle.id)],
-        capture_output=True, text=True, check=False, env=environment(), timeout=20,
+        capture_output=True, text=True, check=False, env=environment(), timeout=seconds(20),
     )  # fmt: skip
     assert "changed" not in done.stdout
 
@@ -238,7 +239,7 @@ def test_account_files_that_are_traps(bundle: Bundle, what: str, name: str) -> N
         with open(path, "wb") as file:
             file.write(b"\xff\0:::\n" * 10 if what == "bytes" else b"root:" + b"x" * (1 << 20))
     bundle.process["args"] = ["echo", "x"]
-    done = bundle.run(timeout=10)
+    done = bundle.run(timeout=seconds(10))
     assert done.returncode != 0 or done.stdout == "x\n"
 
 
@@ -524,7 +525,7 @@ def test_the_callers_descriptors_do_not_come_along(bundle: Bundle) -> None:
         done = subprocess.run(
             bundle.argv("run", "--bundle", bundle.folder, bundle.id),
             capture_output=True, text=True, check=True, env=environment(),
-            pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, timeout=10,
+            pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, timeout=seconds(10),
         )  # fmt: skip
     assert done.stdout == "4\n"  # the fourth is ls's own
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from pace import seconds
 
 from .bundle import (
     QUIET,
@@ -248,7 +249,7 @@ def test_two_starts_at_once_run_it_once(bundle: Bundle) -> None:
     ]
     codes = []
     for each in starts:
-        each.communicate(timeout=20)
+        each.communicate(timeout=seconds(20))
         codes.append(each.returncode)
     assert sorted(code == 0 for code in codes) == [False, False, True]
     assert bundle.until("once").count("once") == 1
@@ -437,7 +438,7 @@ def test_kill_never_hits_a_pid_used_anew(bundle: Bundle) -> None:
     done = subprocess.run(
         [*argv, PID_USED_ANEW, "sh", *bundle.argv("x")[:-1]],
         env={**environment(), "BUNDLE": bundle.folder, "ID": bundle.id},
-        capture_output=True, text=True, check=False, timeout=20,
+        capture_output=True, text=True, check=False, timeout=seconds(20),
     )  # fmt: skip
     if done.returncode == 77:
         pytest.skip("something else took the number")

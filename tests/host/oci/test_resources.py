@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pace import seconds
 
 from .bundle import KIND, cgroups, differs, environment, mount, older, spec
 from .test_mounts import with_user_namespace
@@ -244,7 +245,7 @@ LIMITS: dict[str, tuple[dict[str, Any], str, str]] = {
     "memory low": ({"memory": {"reservation": 32 << 20}}, "memory.low", str(32 << 20)),
     "pids": ({"pids": {"limit": 50}}, "pids.max", "50"),
     "cpu": ({"cpu": {"quota": 50000, "period": 100000}}, "cpu.max", "50000 100000"),
-    "shares": ({"cpu": {"shares": 1024}}, "cpu.weight", "39"),
+    "shares": ({"cpu": {"shares": 1024}}, "cpu.weight", "100"),
     "cpus": ({"cpu": {"cpus": "0"}}, "cpuset.cpus", "0"),
     "idle": ({"cpu": {"idle": 1}}, "cpu.idle", "1"),
     "io": ({"blockIO": {"weight": 100}}, "io.weight", "default"),
@@ -392,6 +393,6 @@ def test_limits_hold_in_a_private_view_too(bundle: Bundle) -> None:
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *argv],
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment(),
-        timeout=10,
+        timeout=seconds(10),
     )  # fmt: skip
     assert done.stdout == "x\n", done

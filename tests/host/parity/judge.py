@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from pycontain.kernel import cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +27,8 @@ def problems(
     """
     found: list[str] = []
     for row, our, docker in zip(scene.rows, ours, dockers, strict=True):
+        if row.limits is not None and row.limits is not _controllers():
+            continue
         faults = _faults(row, our, docker) if comparable(row, live=live) else _alone(row, our)
         if faults:
             found.append(_told(scene, row, our, docker, faults))
@@ -34,7 +39,7 @@ def comparable(row: Row, *, live: bool) -> bool:
     """Whether docker's answer, live or recorded, says anything about ours here."""
     if row.powers and not _all_capabilities():
         return False
-    return live or not (row.local or row.powers)
+    return live or not (row.local or row.powers or row.limits)
 
 
 def _all_capabilities() -> bool:
@@ -43,6 +48,15 @@ def _all_capabilities() -> bool:
         every = (2 << int(last.read())) - 1
         lines = dict(line.split(":", 1) for line in status)
         return int(lines["CapBnd"], 16) == every
+
+
+def _controllers() -> bool:
+    """Whether cgroup v2 has the controllers of limits here."""
+    root = cgroup.open_root()
+    try:
+        return "memory" in (cgroup.read(root, "cgroup.controllers") or "").split()
+    finally:
+        os.close(root)
 
 
 def _alone(row: Row, ours: Answer) -> list[str]:

@@ -48,6 +48,8 @@ class Row:
         any_out, any_err: standard output or error is not compared.
         local: the answer depends on the machine: compared with a docker beside it only.
         powers: docker needs every capability for it: compared only where the bounding set is whole.
+        limits: compared only where the machine's cgroup v2 has the controllers of limits; False:
+            only where it has none of them, so that docker discards what it cannot keep.
         slow: docker takes long over it, so that its recorded answer always stands in.
         stdin: text for standard input, which is /dev/null otherwise.
         tty: run on a terminal of 30 lines and 100 columns, whose text is standard output.
@@ -68,6 +70,7 @@ class Row:
     any_err: bool = False
     local: bool = False
     powers: bool = False
+    limits: bool | None = None
     slow: bool = False
     stdin: str | None = None
     tty: bool = False

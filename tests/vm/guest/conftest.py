@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "host"))
 
@@ -24,3 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(elsewhere)
+
+
+@pytest.fixture
+def place() -> Iterator[str]:
+    """A folder on the machine's disk: ``tmp_path`` is in memory there."""
+    folder = tempfile.mkdtemp(dir="/var/tmp")
+    yield folder
+    shutil.rmtree(folder)

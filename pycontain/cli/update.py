@@ -1,0 +1,45 @@
+"""``update``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pycontain.cli import streams
+from pycontain.cli.flags import Verb
+from pycontain.cli.limits import LIMIT_FLAGS, limit_fields
+from pycontain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pycontain.cli.flags import Values
+    from pycontain.cli.main import App
+
+
+def _update(app: App, values: Values, arguments: list[str]) -> int:
+    fields = limit_fields(values)
+    if not fields:
+        raise InvalidInput(
+            "no limit is given: at least one flag is needed", "pycontain update --help lists them"
+        )
+    from pycontain.model.container import Limits
+
+    changes = Limits(**fields)
+
+    def act(name: str) -> None:
+        app.engine.containers.update(name, changes)
+        streams.write(f"{name}\n")
+
+    return app.each(arguments, act)
+
+
+UPDATE = Verb(
+    "update",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Change the limits of one or more containers, now and for their next starts",
+    _update,
+    flags=LIMIT_FLAGS,
+    least=1,
+    examples=(
+        ("pycontain update --memory 256m --cpus 0.5 web", "while it runs"),
+        ("pycontain update --pids-limit -1 web db", "without a limit from now on"),
+    ),
+)
