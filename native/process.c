@@ -255,13 +255,22 @@ int step_apparmor(struct clone *c, const struct step *step)
 {
     char text[300];
     int size = snprintf(text, sizeof(text), "exec %s", arg_text(step, 0));
-    int fd, result;
+    int fd, result, saved, borrowed = c->proc >= 0;
 
     if (size < 0 || (size_t)size >= sizeof(text)) {
         errno = ENAMETOOLONG;
         return -1;
     }
+    /* Without a root of its own nobody has opened it: this comes before the container's is joined. */
+    if (!borrowed && open_proc(c) < 0)
+        return -1;
     fd = openat(c->proc, "thread-self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+    if (!borrowed) {
+        saved = errno;
+        close(c->proc);
+        c->proc = -1;
+        errno = saved;
+    }
     if (fd < 0)
         return -1;
     result = write(fd, text, (size_t)size) == size ? 0 : -1;

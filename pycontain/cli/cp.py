@@ -87,8 +87,7 @@ def _tells(values: Values) -> bool:
 
 CP = Verb(
     "cp",
-    "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n"
-    "       pycontain cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    "[OPTIONS] CONTAINER:PATH PATH|-  or  PATH|- CONTAINER:PATH",
     "Copy files and folders between a container and the local file system",
     _cp,
     flags=(

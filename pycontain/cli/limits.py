@@ -24,17 +24,16 @@ def _later(name: str) -> Callable[[str], Any]:
     return convert
 
 
-def _bytes(flag: str, *, unlimited: bool = False) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        from pycontain.model.limits import parse_bytes
+def _bytes(text: str) -> int:
+    from pycontain.model.limits import parse_bytes
 
-        return parse_bytes(text, f"--{flag}", unlimited=unlimited)
-
-    return convert
+    return parse_bytes(text)
 
 
-def _unlimited(flag: str) -> Callable[[str], int]:
-    return _bytes(flag, unlimited=True)
+def _bytes_or_none(text: str) -> int:
+    from pycontain.model.limits import parse_bytes
+
+    return parse_bytes(text, unlimited=True)
 
 
 def _small(text: str) -> int:
@@ -51,7 +50,7 @@ def _swappiness(text: str) -> int:
 
 
 def _kernel_memory(text: str) -> int:
-    if _bytes("kernel-memory")(text):
+    if _bytes(text):
         raise InvalidInput("the memory controller of cgroup v2 counts it in --memory")
     return 0
 
@@ -93,18 +92,18 @@ LIMIT_FLAGS = (
     _rates("device-write-bps", "bytes written to a device in a second", "parse_byte_rate"),
     _rates("device-write-iops", "writes to a device in a second", "parse_operation_rate"),
     Flag("kernel-memory", "of cgroup v1: refused", metavar="bytes", convert=_kernel_memory),
-    Flag("memory", "limit of memory", short="m", metavar="bytes", convert=_bytes("memory")),
+    Flag("memory", "limit of memory", short="m", metavar="bytes", convert=_bytes),
     Flag(
         "memory-reservation",
         "memory that is protected while others want it too",
         metavar="bytes",
-        convert=_bytes("memory-reservation"),
+        convert=_bytes,
     ),
     Flag(
         "memory-swap",
         "limit of memory and swap together (default twice the memory); -1: no limit",
         metavar="bytes",
-        convert=_unlimited("memory-swap"),
+        convert=_bytes_or_none,
     ),
     Flag(
         "pids-limit",

@@ -135,7 +135,7 @@ class _Watch:
             except NotFound:
                 continue  # removed meanwhile
             now[stats.id] = stats
-            shown = name if self._names or self._full else name[:_SHORT_ID]
+            shown = name if self._names else name[:_SHORT_ID]
             rows.append(row(stats, self._before.get(stats.id), self._total, shown, self._full))
         self._before = now
         return rows

@@ -172,7 +172,7 @@ class Tree:
     # ---- single files ----
 
     def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
-        """Return what stat(2), or without `follow` lstat(2), says of `path`.
+        """Return owner, mode, size and times of what is at `path` (inode(7)).
 
         Raises:
             NotFound: there is nothing.

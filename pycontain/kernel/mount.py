@@ -37,6 +37,7 @@ ATTR_NOSYMFOLLOW = 0x200000
 _FSCONFIG_VALUE = 255
 _PAGE = 4096  # what mount(2) takes of its options on every architecture
 _OVERLAY_LAYERS = 500
+_PROBE = "user.pycontain.probe"
 _APART_START = -1
 _APART_MOUNT = -3
 
@@ -126,13 +127,28 @@ def overlay(
 
     Raises:
         KernelError: a folder is missing, or this kernel has no overlay for the caller.
+        NotSupported: the upper layer's file system has no ``user.`` attributes.
     """
+    if user_xattr:
+        _check_user_attributes(work)
     options: list[Option] = [("upperdir", quoted(upper)), ("workdir", quoted(work))]
     # Set explicitly: their defaults are the kernel builder's choice, and each changes what is on
     # disk in the upper layer.
     options += [("index", "off"), ("metacopy", "off")]
     options.append(("userxattr", None) if user_xattr else ("redirect_dir", "on"))
     return _overlay(layers, options, attributes)
+
+
+def _check_user_attributes(folder: str) -> None:
+    """Without them overlayfs mounts, and fails later: a folder in a removed one's place is EIO."""
+    try:
+        os.setxattr(folder, _PROBE, b"y")
+        os.removexattr(folder, _PROBE)
+    except OSError as err:
+        hint = None
+        if err.errno == errno.EOPNOTSUPP:
+            hint = "no user attributes on its file system: tmpfs has them since Linux 6.6"
+        raise kernel_error("mount overlay", folder, err.errno or 0, hint) from err
 
 
 def stack(layers: Sequence[str]) -> int:
@@ -250,4 +266,7 @@ def map_owners(fd: int, namespace: int, *, recursive: bool) -> None:
         KernelError: the file system does not offer it, or the caller may not.
     """
     if lib.mount_idmap(fd, AT_RECURSIVE if recursive else 0, namespace) < 0:
-        raise kernel_error("map owners", "", ffi.errno)
+        number = ffi.errno
+        # What else is invalid (mount_setattr(2)) cannot be here: the mount is detached and new.
+        hint = "the file system there does not offer it: tmpfs since Linux 6.3, ext4 since 5.12"
+        raise kernel_error("map owners", "", number, hint if number == errno.EINVAL else None)

@@ -9,12 +9,11 @@ from pycontain.model.container import DeviceRate, DeviceWeight
 _NANO = 9  # digits behind the point that docker keeps of --cpus
 
 
-def parse_bytes(word: str, flag: str, *, unlimited: bool = False) -> int:
+def parse_bytes(word: str, *, unlimited: bool = False) -> int:
     """Read a size, ``64m``.
 
     Args:
         word: the text.
-        flag: named in errors.
         unlimited: -1 is allowed and means no limit.
 
     Returns:
@@ -23,7 +22,12 @@ def parse_bytes(word: str, flag: str, *, unlimited: bool = False) -> int:
     Raises:
         InvalidInput: no size.
     """
-    return -1 if unlimited and word == "-1" else parse.parse_size(word, flag)
+    if unlimited and word == "-1":
+        return -1
+    try:
+        return parse.parse_size(word)
+    except InvalidInput as err:
+        raise InvalidInput(f"invalid size {word!r}", err.hint) from err
 
 
 def parse_cpus(word: str) -> float:

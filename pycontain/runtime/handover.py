@@ -38,6 +38,7 @@ _HINTS = {
     ("oom_score", errno.EACCES): "lowering it needs CAP_SYS_RESOURCE",
     ("devices", errno.EPERM): "loading BPF programs needs CAP_BPF or CAP_SYS_ADMIN",
     ("session", errno.EDQUOT): "the user has too many keys: see sysctl kernel.keys.maxkeys",
+    ("apparmor", errno.ENOENT): "is the profile loaded, and AppArmor enabled? see aa-status(8)",
     ("bind", errno.ENOTDIR): "are you mounting a folder onto a file, or a file onto a folder?",
 }
 

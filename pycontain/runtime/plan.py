@@ -151,6 +151,7 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
     steps.append(_session(detached))
     steps += _names(spec, new)
     steps += _root(spec, settings, detached)
+    steps += privileges.label(process)
     steps += _process(process, settings, detached, spec)
     return steps
 
@@ -184,6 +185,7 @@ def execution(
     steps.append(Step("clone", 0, text="clone a process"))
     steps += privileges.oom_score(process)
     steps += privileges.final_affinity(process)
+    steps += privileges.label(process)
     rest = flags & ~CLONE_FLAGS["pid"]
     steps.append(Step("join", handle, rest, text="join the container's namespaces"))
     if flags & CLONE_FLAGS["user"] or (detached and detached.entered):

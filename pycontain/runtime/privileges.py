@@ -113,7 +113,7 @@ def _mask(numbers: Iterable[int]) -> bytes:
 
 
 def limits(process: oci.Process) -> list[Step]:
-    """Return the steps that take privileges themselves: limits, scheduling, labels."""
+    """Return the steps that take privileges themselves: limits and scheduling."""
     steps = [_rlimit(limit) for limit in process.get("rlimits", [])]
     if "scheduler" in process:
         steps.append(_scheduler(process["scheduler"]))
@@ -121,10 +121,18 @@ def limits(process: oci.Process) -> list[Step]:
         asked = process["ioPriority"]
         value = IO_CLASSES[asked["class"]] << 13 | asked.get("priority", 0)
         steps.append(Step("io_priority", value, text=f"set I/O priority {asked['class']}"))
-    if process.get("apparmorProfile"):
-        name = process["apparmorProfile"]
-        steps.append(Step("apparmor", name, text=f"use AppArmor profile {name}"))
     return steps
+
+
+def label(process: oci.Process) -> list[Step]:
+    """Return the step that says under which AppArmor profile the program is to run.
+
+    It writes to the host's /proc: what a container has there is its own.
+    """
+    if not process.get("apparmorProfile"):
+        return []
+    name = process["apparmorProfile"]
+    return [Step("apparmor", name, text=f"use AppArmor profile {name}")]
 
 
 def personality(asked: oci.Personality) -> Step:

@@ -64,7 +64,7 @@ class Journal:
                 if os.write(fd, data) != len(data):
                     raise StoreError(f"append: {self._path}: no space left on device")
                 if size + len(data) >= self._limit:
-                    self._rotate(fd)
+                    self._rotate(fd, wait=size >= 2 * self._limit)
             finally:
                 os.close(fd)
         except OSError as err:
@@ -84,10 +84,11 @@ class Journal:
         except FileNotFoundError:
             return False
 
-    def _rotate(self, fd: int) -> None:
+    def _rotate(self, fd: int, *, wait: bool) -> None:
         try:
-            # Conversion is not atomic (flock(2)): another may have rotated it in between.
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Conversion is not atomic (flock(2)): another may have rotated it in between, and two
+            # that wait do not wait for each other.
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # others append right now: the next writer does it
         if not self._is_newest(fd):

@@ -49,16 +49,22 @@ def nothing_left_behind(session: leaks.Session, whole_host: None) -> Iterator[No
     assert not left, left
 
 
+_caches: list[str] = []
+
+
 @pytest.fixture(scope="session")
 def image_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with busybox in it, built once."""
+    """A store with busybox in it, built once, whoever else has this fixture under its name."""
     if os.geteuid() != 0:
         pytest.skip("needs root: namespaces, mounts and cgroups of the host")
+    if _caches:
+        return _caches[0]
     folder = tmp_path_factory.mktemp("images")
     engine = Engine(f"{folder}/root", f"{folder}/state")
     engine.images.ensure("busybox")
     engine.run("busybox", ["true"])  # compiles the seccomp filter
-    return f"{folder}/root"
+    _caches.append(f"{folder}/root")
+    return _caches[0]
 
 
 def fill(cache: str, root: str, *, link: bool = True) -> None:

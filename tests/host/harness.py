@@ -19,11 +19,10 @@ from pycontain.model.container import Container, ExecOptions, RunOptions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pycontain.model.result import RunResult
-
     from pycontain.engine.containers import View
     from pycontain.errors import PycontainError
     from pycontain.model.container import RunRecord
+    from pycontain.model.result import RunResult
     from pycontain.runtime.attachment import Attachment
 
 PATIENCE = seconds(20)

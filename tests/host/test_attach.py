@@ -52,6 +52,7 @@ def test_output_from_now_on(store: Store, echo: str) -> None:
     assert store.log(echo) == b"got one\ngot two\ngot three\n"
 
 
+@pytest.mark.in_vm
 def test_all_hear_the_end(store: Store) -> None:
     identity = store.detach("sh", "-c", "sleep 0.5; echo bye; echo err >&2; exit 6")
     clients = [ready(store.containers.attach(identity)) for _ in range(5)]
@@ -161,6 +162,7 @@ def test_the_end_comes_after_all_output(store: Store) -> None:
         assert found.code == 0
 
 
+@pytest.mark.in_vm
 def test_a_terminal_for_several(store: Store) -> None:
     options = RunOptions(image="busybox", command=("sh",), tty=True, interactive=True)
     container, _ = store.containers.run(options, attach=False)

@@ -29,6 +29,7 @@ def counting(store: Store) -> Iterator[tuple[str, int]]:
     os.close(folder)
 
 
+@pytest.mark.in_vm
 def test_a_frozen_cgroup_stands_still_and_goes_on(store: Store, counting: tuple[str, int]) -> None:
     identity, folder = counting
     wait_until(lambda: store.log(identity))
@@ -42,6 +43,7 @@ def test_a_frozen_cgroup_stands_still_and_goes_on(store: Store, counting: tuple[
     wait_until(lambda: len(store.log(identity)) > len(before))
 
 
+@pytest.mark.in_vm
 def test_a_frozen_container_can_be_removed(store: Store, counting: tuple[str, int]) -> None:
     identity, folder = counting
     cgroup.freeze(folder)
@@ -49,6 +51,7 @@ def test_a_frozen_container_can_be_removed(store: Store, counting: tuple[str, in
     assert not store.containers.list(all=True)
 
 
+@pytest.mark.in_vm
 def test_kill_ends_everything_in_it(store: Store, counting: tuple[str, int]) -> None:
     identity, folder = counting
     cgroup.kill(folder)

@@ -123,6 +123,7 @@ def node(tmp_path: Path) -> str:
     return path
 
 
+@pytest.mark.in_vm
 def test_default_rules(cgroup: str, node: str) -> None:
     null = "/dev/null"
     before = opens(cgroup, (null, os.O_RDWR), (node, os.O_RDONLY))

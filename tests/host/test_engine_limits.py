@@ -144,7 +144,8 @@ def test_a_sample_of_one_that_runs(store: Store) -> None:
     assert (second.block_read is not None) == ("io" in known)
     store.containers.stop("web", timeout=0)
     after = store.containers.stats("web")
-    assert after.cpu_usec is after.pids is after.net_sent is after.cpu_pressure is None
+    assert (after.cpu_usec, after.pids, after.net_sent) == (None, None, None)
+    assert after.cpu_pressure is None
     assert after.cpu_percent(second) is None
 
 

@@ -28,6 +28,7 @@ def box(store: Store) -> Iterator[str]:
     store.containers.remove(identity, force=True)
 
 
+@pytest.mark.in_vm
 def test_code_and_streams(store: Store, box: str) -> None:
     found = store.exec(box, "sh", "-c", "cat; echo err >&2; exit 3", input=b"in")
     assert (found.code, found.stdout, found.stderr) == (3, b"in", b"err\n")
@@ -105,6 +106,7 @@ def test_a_terminal_of_an_ordinary_user(store: Store, box: str) -> None:
     attachment.close()
 
 
+@pytest.mark.in_vm
 def test_a_terminal_changes_its_size_and_takes_input(store: Store, box: str) -> None:
     # A trapped signal ends the shell's read, so the loop does not end with it.
     script = (
@@ -154,6 +156,7 @@ def test_a_command_outlives_its_caller(store: Store, box: str) -> None:
     wait_until(lambda: store.exec(box, "test", "-e", "/tmp/done").code == 0)
 
 
+@pytest.mark.in_vm
 def test_signals_reach_the_command(store: Store, box: str) -> None:
     script = "trap 'exit 9' INT; echo up; while :; do sleep 0.05; done"
     attachment = store.containers.exec(box, ExecOptions(command=("sh", "-c", script)))
@@ -164,6 +167,7 @@ def test_signals_reach_the_command(store: Store, box: str) -> None:
     attachment.close()
 
 
+@pytest.mark.in_vm
 def test_the_container_takes_its_commands_along(store: Store) -> None:
     identity = store.detach()
     attachment = store.containers.exec(identity, ExecOptions(command=("sleep", "100")))

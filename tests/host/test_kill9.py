@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 import pycontain
-from pycontain.errors import Conflict
+from pycontain.errors import Conflict, NotFound
 from pycontain.kernel import cgroup, process
 from pycontain.model.container import RunOptions
 
@@ -42,6 +42,7 @@ pytestmark = [
 COMMAND, MONITOR, CLONE, CLEANUP = "0", "2", "3", "4"
 TO_THE_END = "+"  # the monitor outlives the command: follow it until it has ended
 NAME = "doomed"
+OTHER = "renamed"
 BYSTANDER = "bystander"
 SHARE = 10  # the sampled test takes one point in so many
 LEAST = 2
@@ -67,7 +68,8 @@ class Verb(NamedTuple):
     """Command lines to be killed in, and the state in which they find the container."""
 
     lines: tuple[str, ...]
-    found: str  # "absent", "created", "running" or "exited"
+    found: str  # "absent", "created", "running", "paused" or "exited"
+    stays: bool = False  # killed or not, there is one container afterwards, by either name
 
 
 RUN = f"--network none --name {NAME} busybox"
@@ -85,6 +87,10 @@ VERBS = {
     "stop": Verb((f"stop -t 0 {NAME}",), "running"),
     "kill": Verb((f"kill {NAME}",), "running"),
     "restart": Verb((f"restart -t 0 {NAME}",), "running"),
+    "rename": Verb((f"rename {NAME} {OTHER}",), "created", stays=True),
+    "rename one that runs": Verb((f"rename {NAME} {OTHER}",), "running", stays=True),
+    "pause": Verb((f"pause {NAME}",), "running", stays=True),
+    "unpause": Verb((f"unpause {NAME}",), "paused", stays=True),
     "rm": Verb((f"rm {NAME}",), "exited"),
     "rm -f": Verb((f"rm -f {NAME}",), "running"),
     "a life": Verb(
@@ -132,6 +138,8 @@ class Stage:
         self._store.containers.run(options, attach=False)
         if self._verb.found == "exited":
             self._store.containers.stop(NAME, timeout=0)
+        if self._verb.found == "paused":
+            self._store.containers.pause(NAME)
 
     def go(self, count: int) -> subprocess.CompletedProcess[str]:
         """Carry the verb out and kill before the call number `count` (0: kill nobody)."""
@@ -163,6 +171,12 @@ class Stage:
             # How often a call is tried again differs from run to run: it may have got through.
             if self._role == COMMAND and len(self.calls()) >= count:
                 assert result.returncode == 137, result
+            if self._verb.stays:
+                (name,) = [view.container.name for view in doomed(self._store)]
+                assert name in (NAME, OTHER)
+                assert self._store.containers.find(name)
+                with pytest.raises(NotFound):
+                    self._store.containers.find(OTHER if name == NAME else NAME)
             check(self._store)
         except Exception as err:
             made = self.calls()
@@ -189,8 +203,25 @@ def check(store: Store) -> None:
             store.create("true", name=view.container.name)
         store.containers.remove(view.container.id, force=True)
     assert not doomed(store)
+    assert not mistold(store)
     store.containers.remove(store.create("true", name=NAME).id)
     settle(lambda: remains(store) + [one for one in identities if cgroup_exists(one)])
+
+
+def mistold(store: Store) -> list[str]:
+    """The containers whose ends were not told each once.
+
+    A monitor may have been killed after the run had been recorded and before its start was told.
+    """
+    with store.engine.events.read(follow=False) as stream:
+        told = [(event.id, event.verb) for event in stream]
+    bystander = store.view(BYSTANDER).container.id
+    return [
+        f"{identity}: {[verb for one, verb in told if one == identity]}"
+        for identity in {identity for identity, _ in told} - {bystander}
+        if told.count((identity, "die")) - told.count((identity, "start")) not in (0, 1)
+        or told.count((identity, "destroy")) > 1
+    ]
 
 
 def settle(look: Callable[[], object]) -> None:
@@ -211,7 +242,7 @@ def untruths(store: Store) -> list[str]:
 
 def untruth(view: View) -> str:
     identity, state = view.container.id, view.status.state
-    if state != "running":
+    if state not in ("running", "paused"):
         return f"{state}, but processes run" if members(identity) else ""
     if view.status.pid is None or process.start_time(view.status.pid) is None:
         return "running, but its process does not"

@@ -36,6 +36,7 @@ def up(store: Store, identity: str) -> None:
     wait_until(lambda: store.log(identity).endswith(b"up\n"))
 
 
+@pytest.mark.in_vm
 def test_the_whole_life(store: Store) -> None:
     container = store.create(*TRAP, name="life")
     assert store.state_of("life") == "created"
@@ -92,6 +93,7 @@ def test_a_container_that_there_is_not(store: Store, verb: str) -> None:
 # ----------------------------------------------------------------------------------------- stopping
 
 
+@pytest.mark.in_vm
 def test_stop_kills_what_does_not_end(store: Store) -> None:
     identity = store.detach("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
     up(store, identity)
@@ -144,6 +146,7 @@ def running(*argv: str) -> list[int]:
     return found
 
 
+@pytest.mark.in_vm
 def test_restart(store: Store) -> None:
     identity = store.detach(*TRAP)
     up(store, identity)
@@ -205,6 +208,7 @@ def test_wait_for_one_that_is_removed(store: Store) -> None:
 # --------------------------------------------------------------------------------------------- --rm
 
 
+@pytest.mark.in_vm
 def test_a_detached_container_removes_itself(store: Store) -> None:
     identity = store.detach("sleep", "0.2", remove=True, name="gone")
     assert store.state_of("gone") == "running"

@@ -50,6 +50,7 @@ def ran(store: Store, script: str, **options: object) -> str:
 # ---------------------------------------------------------------------------------------- the forms
 
 
+@pytest.mark.in_vm
 def test_the_k8s_form(store: Store) -> None:
     before = time.time_ns()
     identity = ran(store, "echo one; echo err >&2; sleep 0.05; printf two")
@@ -239,6 +240,7 @@ def close(entries: Iterator[LogEntry]) -> None:
     entries.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.in_vm
 def test_follow_across_rotations(store: Store) -> None:
     script = "for i in $(seq 0 199); do seq $((i*100+1)) $((i*100+100)); sleep 0.01; done"
     identity = store.detach("sh", "-c", script, log_max_size=20_000, log_max_files=50)

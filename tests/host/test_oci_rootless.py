@@ -220,6 +220,7 @@ def test_the_defences_are_those_of_root(bundle: Mine, kind: str) -> None:
 # ---------------------------------------------------------------------------------------- its life
 
 
+@pytest.mark.in_vm
 @BOTH
 def test_the_whole_life(bundle: Mine, kind: str) -> None:
     bundle.process["args"] = ["sh", "-c", TRAP]
@@ -299,6 +300,7 @@ def lives_in(pid: int, user_namespace: str) -> bool:
     return False
 
 
+@pytest.mark.in_vm
 @BOTH
 def test_exec(bundle: Mine, kind: str) -> None:
     pid = bundle.up()

@@ -27,6 +27,7 @@ def user(whole_host: None) -> Iterator[User]:
         yield user
 
 
+@pytest.mark.in_vm
 def test_is_root_inside_and_nobody_outside(user: User) -> None:
     assert user.sh("id -u; cat /proc/self/uid_map").split() == [
         "0", "0", str(user.entry.pw_uid), "1", "1", first_subuid(), "65536",
@@ -55,6 +56,7 @@ def test_exit_codes_and_streams(user: User) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (5, b"a", b"b\n")
 
 
+@pytest.mark.in_vm
 def test_life_of_a_container(user: User) -> None:
     assert user.run("run", "-d", "--name", "rootless", "busybox", "sleep", "1000").returncode == 0
     try:
@@ -72,6 +74,7 @@ def test_life_of_a_container(user: User) -> None:
     assert b"rootless" not in user.run("ps", "-a").stdout
 
 
+@pytest.mark.in_vm
 def test_defences_are_in_place(user: User) -> None:
     out = user.sh(
         "grep -E '^(Seccomp|CapBnd):' /proc/self/status;"

@@ -117,11 +117,13 @@ def test_a_program_that_is_not_executable_is_passed_over(store: Store, tmp_path:
 # ------------------------------------------------------------------------------------------ streams
 
 
+@pytest.mark.in_vm
 def test_streams_are_apart(store: Store) -> None:
     result = store.run("sh", "-c", "echo out; echo err >&2; echo out2; echo err2 >&2")
     assert (result.stdout, result.stderr) == (b"out\nout2\n", b"err\nerr2\n")
 
 
+@pytest.mark.in_vm
 def test_input_is_given_whole_and_ends(store: Store) -> None:
     data = os.urandom(3_000_000)
     assert store.run("cat", input=data).stdout == data
@@ -161,6 +163,7 @@ def test_a_background_process_that_keeps_the_streams_does_not_keep_the_container
     assert store.sh("sleep 1000 & echo done") == "done\n"
 
 
+@pytest.mark.in_vm
 def test_a_terminal(store: Store) -> None:
     command = ("sh", "-c", "tty; stty size; echo err >&2; test -t 0 && test -t 1 && test -t 2")
     asked = {"tty": True, "interactive": True}
@@ -324,6 +327,7 @@ def test_the_root_is_a_writable_layer_of_its_own(store: Store) -> None:
     assert store.sh(script) == "755\n"
 
 
+@pytest.mark.in_vm
 def test_the_standard_devices(store: Store) -> None:
     names = "null zero full random urandom tty"
     out = store.sh(f"cd /dev; stat -c '%n %F %t:%T %a %u:%g' {names}")
@@ -353,6 +357,7 @@ def test_devices_work(store: Store) -> None:
 # ------------------------------------------------------------------------------------------- limits
 
 
+@pytest.mark.in_vm
 def test_limits(store: Store) -> None:
     out = store.sh(
         "ulimit -n; ulimit -Hn; ulimit -c",
@@ -400,6 +405,7 @@ def test_shared_memory(store: Store) -> None:
     assert out.endswith("1777\n")
 
 
+@pytest.mark.in_vm
 def test_timeout(store: Store) -> None:
     identity, attachment = store.attached("sleep", "100", timeout=1)
     found = collect(attachment)
@@ -463,6 +469,7 @@ def test_one_source_at_two_places(store: Store, tmp_path: Path) -> None:
     assert result.stderr.count(b"Read-only file system") == 1
 
 
+@pytest.mark.in_vm
 def test_more_mounts_than_a_process_may_have_files(store: Store) -> None:
     mounts = tuple(Mount(type="tmpfs", target=f"/m/{n}") for n in range(300))
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -535,6 +542,7 @@ def submount(tmp_path: Path) -> Any:
     subprocess.run(["umount", "-R", top], check=True)
 
 
+@pytest.mark.in_vm
 def test_what_is_mounted_below_comes_along(store: Store, submount: Path) -> None:
     assert store.sh("cat /m/below/file", mounts=(bind(submount, "/m"),)) == "text"
     alone = (bind(submount, "/m", "bind"),)
@@ -588,6 +596,7 @@ def test_a_read_only_root(store: Store) -> None:
     assert store.code("touch /dev/shm/x && mkdir /a/b", read_only=True, workdir="/a") != 0
 
 
+@pytest.mark.in_vm
 def test_a_volume_starts_with_what_the_image_has(store: Store) -> None:
     mounts = (Mount(type="volume", target="/etc"),)
     out = store.sh("stat -c '%n %a' /etc /etc/shadow; head -1 /etc/passwd", mounts=mounts)
@@ -600,6 +609,7 @@ def test_a_volume_starts_with_what_the_image_has(store: Store) -> None:
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 
 
+@pytest.mark.in_vm
 def test_every_namespace_is_its_own(store: Store) -> None:
     links = store.sh("for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done")
     ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS]

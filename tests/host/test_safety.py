@@ -55,6 +55,7 @@ def calls(
 # ------------------------------------------------------------------------------------- capabilities
 
 
+@pytest.mark.in_vm
 def test_root_has_dockers_capabilities(store: Store) -> None:
     assert DEFAULT_MASK == 0xA80425FB  # as a docker container shows them
     assert sets(store.sh("cat /proc/self/status")) == {
@@ -152,6 +153,7 @@ def host_paths(paths: tuple[str, ...]) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
+@pytest.mark.in_vm
 def test_masked_paths_show_nothing(store: Store) -> None:
     wanted = host_paths(masks.masked_paths())
     assert "/proc/kcore" in wanted or "/proc/keys" in wanted
@@ -216,6 +218,7 @@ def readable_disks() -> list[int]:
     return found
 
 
+@pytest.mark.in_vm
 def test_made_devices_cannot_be_opened(store: Store, probe: str) -> None:
     kmsg = os.makedev(1, 11)
     made = [(MKNOD, "=/tmp/kmsg", 0o20666, kmsg)]
@@ -454,6 +457,7 @@ containers.remove(container.id, force=True)
 """
 
 
+@pytest.mark.in_vm
 @pytest.mark.parametrize("user", ["0", "1000"])
 def test_the_container_dies_with_its_monitor(store: Store, user: str) -> None:
     """By the kernel's doing (PDEATHSIG): no command of ours comes by."""

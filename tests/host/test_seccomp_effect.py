@@ -102,6 +102,7 @@ def compiled(*caps: str, **more: Any) -> seccomp.Filter:
     return seccomp.compile_filter(profile, None)
 
 
+@pytest.mark.in_vm
 def test_default_filter(tmp_path: Path) -> None:
     bare = calls_under(seccomp.Filter(b"", 0), tmp_path)
     found = calls_under(compiled(*capability.DEFAULT), tmp_path)

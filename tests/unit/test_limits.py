@@ -12,8 +12,9 @@ from pycontain.cli.flags import UsageError, parse
 from pycontain.cli.limits import create_fields, limit_fields
 from pycontain.cli.run import CREATE, RUN
 from pycontain.cli.update import UPDATE
+from pycontain.engine import limits as engine_limits
 from pycontain.engine.stats import network_totals
-from pycontain.errors import InvalidInput
+from pycontain.errors import InvalidInput, NotSupported
 from pycontain.model.container import DeviceRate, DeviceWeight, Limits, RunOptions
 from pycontain.model.stats import Stats
 from pycontain.runtime import limits as rules
@@ -267,6 +268,14 @@ def test_cpus_take_the_place_of_a_quota_that_is_lifted() -> None:
 
 def test_a_reservation_is_lifted_by_saying_so() -> None:
     assert lines(Limits(memory_reservation=0), update=True) == {"memory.low=0"}
+
+
+def test_an_ordinary_user_has_no_limits() -> None:
+    assert engine_limits.resources(Limits(), rootless=True) == {}
+    with pytest.raises(NotSupported, match="limit container: memory"):
+        engine_limits.resources(Limits(memory=64 * MIB), rootless=True)
+    with pytest.raises(NotSupported, match="make cgroup: /team"):
+        engine_limits.checked(RunOptions(image="x", cgroup_parent="team"), rootless=True)
 
 
 def test_limits_are_fields_of_the_options() -> None:

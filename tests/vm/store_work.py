@@ -132,7 +132,7 @@ def build() -> None:
     while True:
         shutil.rmtree(BUILT, ignore_errors=True)
         say("begin build -")
-        done = command("create", "--name", "x", "busybox", "true", root=BUILT)
+        done = command("create", "--name", "built", "busybox", "true", root=BUILT)
         say("done build -" if done.code == 0 else f"failed {done.code} {done.err!r} build -")
 
 

@@ -36,6 +36,7 @@ def test_default_devices(bundle: Bundle) -> None:
     assert bundle.sh("stat -L -c '%F %t:%T' /dev/ptmx") == "character special file 5:2\n"
 
 
+@pytest.mark.in_vm
 def test_default_devices_work(bundle: Bundle) -> None:
     script = (
         "echo x >/dev/null; head -c 4 /dev/zero | od -An -tx1; head -c 8 /dev/urandom | wc -c;"
@@ -199,6 +200,7 @@ def test_what_a_rule_allows(bundle: Bundle, access: str) -> None:
     assert bundle.sh(script) == access.replace("m", "")
 
 
+@pytest.mark.in_vm
 @spec(SPEC_RULES)
 def test_a_later_rule_undoes_an_earlier_one(bundle: Bundle) -> None:
     put_fuse(bundle)
@@ -221,6 +223,7 @@ def test_default_devices_stay_usable(bundle: Bundle) -> None:
     assert bundle.sh("echo x >/dev/null && head -c 1 /dev/zero | wc -c") == "1\n"
 
 
+@pytest.mark.in_vm
 def test_an_exec_is_under_the_same_rules(bundle: Bundle) -> None:
     put_fuse(bundle)
     bundle.linux["resources"] = {"devices": [rule(False)]}

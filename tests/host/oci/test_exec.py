@@ -43,6 +43,7 @@ def box(bundle: Bundle) -> Bundle:
 # --------------------------------------------------------------------------- streams, codes, places
 
 
+@pytest.mark.in_vm
 def test_streams_and_code(box: Bundle) -> None:
     done = box.exec("sh", "-c", "cat; echo err >&2; exit 42", input="in\n", ok=False)
     assert (done.returncode, done.stdout, done.stderr) == (42, "in\n", "err\n")
@@ -251,6 +252,7 @@ def test_without_a_command(box: Bundle) -> None:
 # ---------------------------------------------------------------------------------------- terminals
 
 
+@pytest.mark.in_vm
 def test_a_terminal_over_a_console_socket(box: Bundle) -> None:
     with Terminal(box) as terminal:
         place = f"{box.folder}/exec.pid"
@@ -308,6 +310,7 @@ def test_an_exec_in_a_created_container(bundle: Bundle) -> None:
     assert bundle.status == "created"
 
 
+@pytest.mark.in_vm
 def test_a_paused_container(box: Bundle) -> None:
     box.call("pause", box.id)
     done = box.exec("true", ok=False)

@@ -91,6 +91,7 @@ def test_each_kind_is_called_with_its_verb(bundle: Bundle, kind: str) -> None:
     assert there(bundle, kind, "called")
 
 
+@pytest.mark.in_vm
 @spec(
     "config.md#configHooks: hooks are called in their order",
     "config.md#configHooksPrestart: prestart comes before createRuntime",

@@ -38,6 +38,7 @@ TRAP = "trap 'echo got; exit 7' TERM; echo up; while :; do sleep 0.02; done"
 # ---------------------------------------------------------------------------------------- the state
 
 
+@pytest.mark.in_vm
 @spec(
     "runtime.md#runtimeScopeContainer: whoever made a container can use every operation on it",
     "runtime.md#runtimeOperations: state, create, start, kill and delete are there",
@@ -446,6 +447,7 @@ def test_kill_never_hits_a_pid_used_anew(bundle: Bundle) -> None:
     assert json.loads(done.stdout)["status"] == "stopped"
 
 
+@pytest.mark.in_vm
 def test_kill_all_reaches_every_process(bundle: Bundle) -> None:
     bundle.namespaces("mount", "ipc", "uts", "network")
     pid = bundle.up_sh("setsid sleep 1000 & setsid sleep 1001 & echo up; wait")
@@ -531,6 +533,7 @@ def test_delete_removes_cgroup_and_state(bundle: Bundle) -> None:
     assert bundle.delete(ok=False).returncode != 0
 
 
+@pytest.mark.in_vm
 @pytest.mark.parametrize("state", ["created", "running", "stopped", "paused"])
 def test_delete_force_works_in_every_state(bundle: Bundle, state: str) -> None:
     bundle.process["args"] = ["sh", "-c", "trap '' TERM; sleep 1000"]
@@ -581,6 +584,7 @@ def test_run_hands_its_input_on(bundle: Bundle) -> None:
     assert bundle.run(input="some\ntext\n").stdout == "SOME\nTEXT\nend\n"
 
 
+@pytest.mark.in_vm
 def test_run_forwards_signals(bundle: Bundle) -> None:
     bundle.process["args"] = ["sh", "-c", TRAP]
     bundle.write()

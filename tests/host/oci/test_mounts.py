@@ -160,6 +160,7 @@ def test_file_systems_of_the_kernel(bundle: Bundle) -> None:
     assert "hidepid=" in found["/mnt/p"]["super"]
 
 
+@pytest.mark.in_vm
 def test_an_overlay(bundle: Bundle) -> None:
     bundle.make("low/f", "low")
     for name in ("up", "work"):
@@ -700,6 +701,7 @@ def test_mappings_of_what_is_no_bind_are_not_ignored(bundle: Bundle) -> None:
 # ---------------------------------------------------------------------------------- special targets
 
 
+@pytest.mark.in_vm
 @differs("on a hybrid host the tmpfs around the hierarchies stays writable", "runc")
 @pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
 def test_a_cgroup_mount(bundle: Bundle, kind: str) -> None:
@@ -728,6 +730,7 @@ def test_no_mounts_at_all(bundle: Bundle) -> None:
         assert "bin" in done.stdout
 
 
+@pytest.mark.in_vm
 def test_many_mounts(bundle: Bundle) -> None:
     bundle.make("data/f", "text")
     bundle.mounts += [bind("data", f"/mnt/{number}") for number in range(200)]

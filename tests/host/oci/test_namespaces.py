@@ -90,6 +90,7 @@ def test_a_pid_namespace_is_joined_by_path(bundle: Bundle) -> None:
     assert other.run(ok=True).stdout.split()[1] == "1"
 
 
+@pytest.mark.in_vm
 def test_namespaces_of_another_container_as_in_a_pod(bundle: Bundle) -> None:
     first = bundle.up()
     other = bundle.another()
@@ -194,6 +195,7 @@ def test_capabilities_in_a_user_namespace_are_its_own(bundle: Bundle) -> None:
     assert bundle.sh(script) in ("other\n1\n", "1\n")
 
 
+@pytest.mark.in_vm
 def test_a_user_namespace_with_all_mounts(bundle: Bundle) -> None:
     with_user_namespace(bundle)
     script = "echo x >/dev/null && test -c /dev/pts/ptmx && test -d /sys/kernel && echo ok"
@@ -272,6 +274,7 @@ def test_time_offsets(bundle: Bundle) -> None:
     assert namespace(bundle.pid, "time") != namespace("self", "time")
 
 
+@pytest.mark.in_vm
 @knows_time
 def test_an_exec_has_the_same_time(bundle: Bundle) -> None:
     bundle.add_namespace("time")

@@ -331,6 +331,7 @@ def test_an_rlimit_that_cannot_be(bundle: Bundle, soft: object, hard: object) ->
 # ------------------------------------------------------------------------------------- capabilities
 
 
+@pytest.mark.in_vm
 def test_each_capability_set(bundle: Bundle) -> None:
     bundle.process["capabilities"] = {
         "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_FOWNER"],
@@ -615,6 +616,7 @@ def test_the_terminal_is_the_containers_console(bundle: Bundle) -> None:
         assert "136," in text
 
 
+@pytest.mark.in_vm
 def test_the_terminal_is_the_controlling_one(bundle: Bundle) -> None:
     with Terminal(bundle) as terminal:
         on_terminal(

@@ -178,6 +178,7 @@ def test_a_propagation_that_cannot_be(bundle: Bundle, word: object) -> None:
 # -------------------------------------------------------------------------------- masked, read-only
 
 
+@pytest.mark.in_vm
 def test_masked_files_and_folders(bundle: Bundle) -> None:
     bundle.make("rootfs/etc/secret", "secret")
     bundle.make("rootfs/etc/dir/secret", "secret")

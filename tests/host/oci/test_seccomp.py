@@ -77,6 +77,7 @@ EVERYDAY = (
 ).split()
 
 
+@pytest.mark.in_vm
 def test_a_list_of_what_is_allowed(bundle: Bundle) -> None:
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"],
@@ -301,6 +302,7 @@ def test_the_listener(bundle: Bundle, metadata: str | None) -> None:
         assert bundle.output() == "EDOM\n"
 
 
+@pytest.mark.in_vm
 @differs("the connection stays open", "runc")
 def test_the_listener_hears_of_an_exec(bundle: Bundle) -> None:
     with Listener(bundle) as listener:

@@ -118,6 +118,7 @@ def test_a_format_that_is_none(box: Bundle, verb: str) -> None:
 # ------------------------------------------------------------------------------------ pause, resume
 
 
+@pytest.mark.in_vm
 def test_pause_and_resume(bundle: Bundle) -> None:
     bundle.up_sh("while :; do echo x; sleep 0.01; done")
     bundle.until("x")
@@ -156,6 +157,7 @@ def test_kill_of_a_paused_container(box: Bundle) -> None:
 # ------------------------------------------------------------------------------------------- events
 
 
+@pytest.mark.in_vm
 def test_stats(box: Bundle) -> None:
     done = box.call("events", "--stats", box.id)
     event = json.loads(done.stdout)

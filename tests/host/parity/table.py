@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from . import table_containers, table_limits, table_listings, table_run
+from . import table_containers, table_events, table_files, table_limits, table_listings, table_run
 
-SCENES = (*table_run.SCENES, *table_containers.SCENES, *table_listings.SCENES, *table_limits.SCENES)
+SCENES = (
+    *table_run.SCENES,
+    *table_containers.SCENES,
+    *table_listings.SCENES,
+    *table_limits.SCENES,
+    *table_files.SCENES,
+    *table_events.SCENES,
+)

@@ -188,10 +188,20 @@ _UPDATE = scene(
     ),
 )
 
+_HEAD = (
+    "CONTAINER ID   NAME      CPU %     MEM USAGE / LIMIT   MEM %     NET I/O   BLOCK I/O   PIDS"
+)
 _STATS = scene(
     "stats",
-    "stats --no-stream",
-    "stats --no-stream --all",
+    *(
+        Row(
+            line,
+            differs="the column of pressure is ours",
+            ours=Said(out=f"{_HEAD}      PRESSURE CPU / MEM / IO\n"),
+            dockers=Said(out=f"{_HEAD}\n"),
+        )
+        for line in ("stats --no-stream", "stats --no-stream --all")
+    ),
     Row("run -d --name up BOX sleep 1000", save="up"),
     "run --name done BOX true",
     "stats --no-stream --format '{{.Name}} {{.ID}} {{.Container}}'",
@@ -204,7 +214,7 @@ _STATS = scene(
     Row("stats --no-stream up", any_out=True),
     Row("stats --no-stream --format json up", any_out=True),
     Row("stats --no-stream up nosuch", err="No such container: nosuch"),
-    Row("stats --no-stream --format '{{.Name' up", err="template parsing error"),
+    Row("stats --no-stream --format '{{.Name' up", err="unclosed action"),
     Row("stats --nosuch", err="unknown flag: --nosuch"),
     Row("stats --help", any_out=True),
     Row(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -300,13 +299,12 @@ def test_what_a_machine_does_not_hand_down_is_refused(store: Store) -> None:
         with pytest.raises(KernelError, match="memory below /closed"):
             store.detach(name="web", cgroup_parent="/closed", memory=32 * MIB)
         assert store.state_of("web") == "created"
-        assert not os.listdir(f"{ROOT}/pycontain")
+        identity = store.view("web").container.id
+        assert not os.path.exists(f"{ROOT}/pycontain/{identity}")
+        assert not os.path.exists(f"{folder}/{identity}")
     finally:
         with open(f"{ROOT}/cgroup.procs", "w") as file:
             file.write("0")
-        for name in os.listdir(folder):
-            if os.path.isdir(f"{folder}/{name}"):
-                shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
         os.rmdir(folder)
 
 

@@ -1,6 +1,6 @@
-"""Stacks of layers, for root and for an ordinary user, as the machine's kernel has overlayfs.
+"""The engine for root and for an ordinary user, on the kernel that the machine has.
 
-Before Linux 6.5 it cannot be given layers one by one; see ``pycontain.kernel.mount``. User
+Before Linux 6.5 overlayfs cannot be given layers one by one; see ``pycontain.kernel.mount``. User
 namespaces have its marks in other attributes, and know no redirections.
 """
 
@@ -164,3 +164,18 @@ def test_what_was_written_is_there_at_the_next_start(pycontain: Faces) -> None:
         assert pycontain("start", "-a", "box") == "/kept /bin/l[s]\n"
     finally:
         discard(pycontain)
+
+
+def test_run_exec_logs_and_rm(pycontain: Faces) -> None:
+    script = "echo out; echo err >&2; exec sleep 1000"
+    pycontain("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    try:
+        seen = pycontain(
+            "exec", "box", "sh", "-c", "cat /proc/1/comm; id -u; echo x >/new; ls /new"
+        )
+        assert seen.split() == ["sleep", "0", "/new"]
+        assert sorted(pycontain("logs", "box").splitlines()) == ["out"]
+        assert "box" in pycontain("ps")
+    finally:
+        pycontain("rm", "-f", "box")
+    assert "box" not in pycontain("ps", "-a")
