@@ -30,14 +30,19 @@ if TYPE_CHECKING:
 
     from pycontain.engine.handle import ContainerHandle
     from pycontain.engine.logs import LogEntry
+    from pycontain.engine.pool import Pool
     from pycontain.model.container import ExitRecord
+    from pycontain.model.event import Event
     from pycontain.model.result import ExecResult, RunResult
+    from pycontain.model.stats import Stats
     from pycontain.model.status import Status
 
     P = ParamSpec("P")
 
 T = TypeVar("T")
+H = TypeVar("H", bound="ContainerHandle | None")
 
+_PATIENCE = 0.1  # seconds
 _THREADS = 1024  # a thread is made when it is needed and none is idle
 
 
@@ -97,9 +102,8 @@ class AsyncStream(Generic[T]):
     """
 
     def __init__(self, make: Callable[[Cancel], Iterator[T]]) -> None:
-        self._make = make
-        self._cancel: Cancel | None = None
-        self._items: Iterator[T] | None = None
+        self._cancel = Cancel()
+        self._items = make(self._cancel)
         self._ended = False
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -108,9 +112,7 @@ class AsyncStream(Generic[T]):
     async def __anext__(self) -> T:
         if self._ended:
             raise StopAsyncIteration
-        if self._cancel is None:
-            self._cancel = Cancel()
-        future = asyncio.get_running_loop().run_in_executor(_threads(), self._next, self._cancel)
+        future = asyncio.get_running_loop().run_in_executor(_threads(), self._next)
         try:
             item = await _settled(future, self._cancel)
         except BaseException:
@@ -121,9 +123,7 @@ class AsyncStream(Generic[T]):
             raise StopAsyncIteration
         return item[0]
 
-    def _next(self, cancel: Cancel) -> tuple[T] | None:
-        if self._items is None:
-            self._items = self._make(cancel)
+    def _next(self) -> tuple[T] | None:
         try:
             for item in self._items:
                 return (item,)
@@ -145,13 +145,10 @@ class AsyncStream(Generic[T]):
     async def aclose(self) -> None:
         """End it; what it holds open is closed."""
         self._ended = True
-        items, self._items = self._items, None
-        cancel, self._cancel = self._cancel, None
-        close = getattr(items, "close", None)
+        close = getattr(self._items, "close", None)
         if close is not None:
             await call(close)
-        if cancel is not None:
-            cancel.close()
+        self._cancel.close()
 
 
 class AsyncContainer:
@@ -194,6 +191,18 @@ class AsyncContainer:
         """Ask it to end, and kill it when it has not."""
         await call(self.handle.stop, timeout=timeout, signal=signal)
 
+    async def pause(self) -> None:
+        """Stop all its processes where they are."""
+        await call(self.handle.pause)
+
+    async def unpause(self) -> None:
+        """Let its processes go on."""
+        await call(self.handle.unpause)
+
+    async def update(self, **limits: Any) -> None:
+        """Change its limits; see ``ContainerHandle.update``."""
+        await call(self.handle.update, **limits)
+
     async def kill(self, signal: int | str = "KILL") -> None:
         """Send its first process a signal."""
         await call(self.handle.kill, signal)
@@ -218,6 +227,78 @@ class AsyncContainer:
             options: those of ``ContainerHandle.logs``.
         """
         return AsyncStream(lambda cancel: self.handle.logs(cancel=cancel, **options))
+
+    def stats(self, interval: float = 1.0) -> AsyncStream[Stats]:
+        """Iterate over what it uses, until it does not run.
+
+        Args:
+            interval: seconds in between.
+        """
+        return AsyncStream(lambda cancel: self.handle.stats(interval, cancel=cancel))
+
+    async def get(self, path: str, *, limit: int | None = None) -> bytes:
+        """Return the content of a file in it."""
+        return await call(self.handle.get, path, limit=limit)
+
+    async def put(self, path: str, data: bytes, **options: Any) -> None:
+        """Replace a file in it, or make it.
+
+        Args:
+            path: its folder exists.
+            data: the new content.
+            options: those of ``ContainerHandle.put``.
+        """
+        await call(self.handle.put, path, data, **options)
+
+
+class AsyncPool:
+    """Containers that are started ahead; as an asynchronous context manager closed at the end.
+
+    Args:
+        pool: what starts them.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    async def __aenter__(self) -> AsyncPool:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def take(self) -> AsyncContainer:
+        """Return a container that runs; it is the caller's, to be closed.
+
+        Raises:
+            PycontainError: as for ``Pool.take``.
+        """
+        while True:
+            # A cancellation waits for as long as this.
+            handle = await _kept(functools.partial(self.pool.poll, _PATIENCE))
+            if handle is not None:
+                return AsyncContainer(handle)
+
+    async def close(self) -> None:
+        """Remove those that were not handed out, and start no more."""
+        await call(self.pool.close)
+
+
+async def _kept(make: Callable[[], H]) -> H:
+    """Run what makes a container in a thread; cancelled, the container is removed again."""
+    making = asyncio.get_running_loop().run_in_executor(_threads(), make)
+    try:
+        return await _settled(making, None)
+    except asyncio.CancelledError:
+        handle = None if making.exception() else making.result()
+        if handle is not None:
+            await call(handle.close)
+        raise
 
 
 class AsyncEngine:
@@ -250,17 +331,28 @@ class AsyncEngine:
             command: replaces the image's.
             options: those of ``Engine.start``.
         """
-        starting = asyncio.get_running_loop().run_in_executor(
-            _threads(), functools.partial(self.engine.start, image, command, **options)
-        )
-        try:
-            return AsyncContainer(await _settled(starting, None))
-        except asyncio.CancelledError:
-            # It was started all the same, and nobody has it.
-            if starting.exception() is None:
-                await call(starting.result().close)
-            raise
+        start = functools.partial(self.engine.start, image, command, **options)
+        return AsyncContainer(await _kept(start))
+
+    def pool(self, image: str, size: int, command: Sequence[str] = (), **options: Any) -> AsyncPool:
+        """Return a pool of containers that are started ahead, each handed out once.
+
+        Args:
+            image: as on the command line.
+            size: how many are kept ready.
+            command: what they run; nothing is an idle container.
+            options: as for ``Engine.run``.
+        """
+        return AsyncPool(self.engine.pool(image, size, command, **options))
 
     async def container(self, ref: str) -> AsyncContainer:
         """Return a container that is there."""
         return AsyncContainer(await call(self.engine.container, ref))
+
+    def events(self, **options: Any) -> AsyncStream[Event]:
+        """Iterate over what happens in the store from now on; waits for what is to come.
+
+        Args:
+            options: those of ``engine.events.Events.read``.
+        """
+        return AsyncStream(lambda cancel: self.engine.events.read(cancel=cancel, **options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from pycontain.cli import output, streams
+from pycontain.cli import streams
 from pycontain.cli.flags import Refused, Verb, switch
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def _cp(app: App, values: Values, arguments: list[str]) -> int:
                 return 0
             size = tree.copy_out(source.path, target.path, **options)
     if _tells(values):
-        where = arguments[1]
-        streams.complain(f"Successfully copied {output.human_size(size)} to {where}\n")
+        from pycontain.cli.output import human_size
+
+        streams.complain(f"Successfully copied {human_size(size)} to {arguments[1]}\n")
     return 0
 
 

@@ -259,7 +259,8 @@ def extract(stream: BinaryIO, tree: Tree, path: str) -> int:
         tar = tarfile.open(  # noqa: SIM115 - entered below
             fileobj=cast("BinaryIO", source), mode="r|*", bufsize=_BUFFER
         )
-    except tarfile.ReadError as err:
+    # AttributeError: tarfile's own, at a gzip header that is damaged in the right place.
+    except (tarfile.TarError, EOFError, AttributeError) as err:
         if source.size == 0:
             return 0
         raise InvalidInput("read archive: not a tar archive, or cut off") from err

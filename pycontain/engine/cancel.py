@@ -32,7 +32,12 @@ class Cancel:
 
     def close(self) -> None:
         """Give the descriptor back; nobody may wait with it any more."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Deadline:

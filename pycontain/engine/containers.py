@@ -72,13 +72,35 @@ class View(NamedTuple):
     paths: ContainerPaths
 
 
-class Containers:
-    """The containers of one store."""
+class Finisher(NamedTuple):
+    """What the owner of a container that is to be removed does after its end."""
 
-    def __init__(self, layout: Layout, images: Images, *, rootless: bool) -> None:
+    containers: Containers
+    identity: str
+
+    def __call__(self) -> None:
+        """Remove it."""
+        self.containers.finish(self.identity)
+
+
+class Containers:
+    """The containers of one store.
+
+    Args:
+        layout: of the store.
+        images: of the same store.
+        rootless: the caller is in the namespaces of an ordinary user.
+        caller: pidfd of the process on whose behalf this one acts, None for itself: what is leashed
+            ends with it.
+    """
+
+    def __init__(
+        self, layout: Layout, images: Images, *, rootless: bool, caller: int | None = None
+    ) -> None:
         self._layout = layout
         self._images = images
         self._rootless = rootless
+        self._caller = caller
         self._events = Events(layout)
 
     # ---- making ----
@@ -473,14 +495,14 @@ class Containers:
             order = launch.Order(
                 layout=self._layout, paths=paths, container=container, run=run,
                 rootless=self._rootless, joined=joined, attach=attach, stdin=stdin, leash=leash,
-                size=size, lock=lock.fileno(),
+                size=size, lock=lock.fileno(), caller=self._caller,
             )  # fmt: skip
             records.sweep(paths)
             records.write_marker(paths, run)
             if attach:
                 self._events.tell("attach", container)
             try:
-                attachment = launch.launch(order, on_finish=self._finisher(identity))
+                attachment = launch.launch(order, on_finish=Finisher(self, identity))
             except PycontainError as err:
                 self._remove_cgroup(identity)
                 records.write_exit(paths, _not_started(run, err))
@@ -492,12 +514,6 @@ class Containers:
             return attachment
         attachment.close()
         return None
-
-    def _finisher(self, identity: str) -> Callable[[], None]:
-        def finish() -> None:
-            self._clean(identity, wait=True)
-
-        return finish
 
     def _join_target(self, ref: str) -> tuple[int, int]:
         """Return pid and start time of a running container's first process."""
@@ -564,7 +580,7 @@ class Containers:
         self._events.tell(f"exec_create: {words}", view.container, execID=exec_id)
         return launch.execute(
             view, record, options, layout=self._layout, rootless=self._rootless, leash=leash,
-            size=size, exec_id=exec_id,
+            size=size, exec_id=exec_id, caller=self._caller,
         )  # fmt: skip
 
     @told("attach")
@@ -631,8 +647,9 @@ class Containers:
         self._events.tell("stop", view.container)
 
     def _signal(self, pidfd: int, container: Container, number: int) -> None:
-        process.send_signal(pidfd, number)
+        # Told first: its monitor may tell the end before we get to run again.
         self._events.tell("kill", container, signal=str(int(number)))
+        process.send_signal(pidfd, number)
 
     def _go_on(self, view: View) -> None:
         """Thaw a paused container, so that it sees the signal that it was sent."""
@@ -757,13 +774,14 @@ class Containers:
             return freezer.seen(container, status)
 
     @told("wait for container")
-    def wait(self, ref: str) -> int:
+    def wait(self, ref: str, *, cancel: Cancel | None = None) -> int:
         """Block until the container does not run; return its exit code.
 
         Raises:
             NotFound: there is none.
+            Cancelled: by `cancel`.
         """
-        return self.await_record(ref).code
+        return self.await_record(ref, cancel=cancel).code
 
     def await_record(self, ref: str, *, cancel: Cancel | None = None) -> ExitRecord:
         """Block until the container does not run; return how its last run ended.
@@ -895,10 +913,11 @@ class Containers:
             return
         init = process.open_process(record.pid, record.pid_start)
         if init is not None:
-            process.send_signal(init, 9)
+            if container is None:
+                process.send_signal(init, 9)
+            else:
+                self._signal(init, container, 9)
             os.close(init)
-            if container is not None:
-                self._events.tell("kill", container, signal="9")
         monitor = process.open_process(record.monitor, record.monitor_start)
         if monitor is not None:
             try:
@@ -911,8 +930,13 @@ class Containers:
 
     @told("clean up container")
     def cleanup(self, identity: str) -> None:
-        """Do what is due after the end of a container: called by its monitor, or by its owner."""
+        """Do what is due after the end of a container, in its monitor's place."""
         cgroup.leave()
+        self._clean(identity, wait=True)
+
+    @told("clean up container")
+    def finish(self, identity: str) -> None:
+        """Do what is due after the end of a container, as its owner."""
         self._clean(identity, wait=True)
 
     def _clean(self, identity: str, *, wait: bool) -> bool:

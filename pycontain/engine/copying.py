@@ -230,7 +230,7 @@ def write_file(
             settle(fd, wanted)
         return size, os.fstat(fd)
     except OSError as err:
-        # rename(2) does not replace a mount point, as /etc/hosts is one: written where it is.
+        # A mount point, as /etc/hosts is one, is not replaced but written.
         if err.errno != errno.EBUSY or fd < 0:
             raise
         return size, _write_over(target, name, fd, size)

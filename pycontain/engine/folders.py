@@ -14,6 +14,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Protocol
 
+from pycontain.kernel.paths import is_mount_point
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -131,8 +133,8 @@ class Folder:
         return bool(self._space.pseudo) and os.fstat(self.fd).st_dev in self._space.pseudo
 
     def mounted(self, name: str) -> bool:
-        """Whether something is mounted at a name that the kernel does not know of."""
-        return (*self._names, name) in self._space.mounts
+        """Whether something is mounted at a name."""
+        return (*self._names, name) in self._space.mounts or is_mount_point(self.fd, name)
 
     def look(self, name: str) -> int:
         """Return an O_PATH descriptor of what stands at a name, a link itself."""

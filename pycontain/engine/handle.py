@@ -10,7 +10,7 @@ import msgspec
 from pycontain.engine import command as commands
 from pycontain.engine.command import Bounds
 from pycontain.errors import InvalidInput, NotFound
-from pycontain.model.container import ExecOptions, RunOptions
+from pycontain.model.container import ExecOptions, Limits, RunOptions
 from pycontain.model.parse import parse_signal
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from pycontain.engine.cancel import Cancel
     from pycontain.engine.containers import Containers
     from pycontain.engine.logs import LogEntry
+    from pycontain.engine.tree import Tree
     from pycontain.model.container import Container, ExitRecord
     from pycontain.model.result import ExecResult
+    from pycontain.model.stats import Stats
     from pycontain.model.status import Status
 
 IDLE = "/dev/init"
@@ -95,6 +97,74 @@ class ContainerHandle:
             self.id, follow=follow, tail=tail, since=since, until=until, cancel=cancel
         )
 
+    def sample(self) -> Stats:
+        """Return what it uses now; nothing is known of one that does not run."""
+        return self._containers.stats(self.id)
+
+    def stats(self, interval: float = 1.0, *, cancel: Cancel | None = None) -> Iterator[Stats]:
+        """Yield what it uses, now and again and again, until it does not run.
+
+        Args:
+            interval: seconds in between.
+            cancel: ends the wait.
+
+        Raises:
+            Cancelled: by `cancel`.
+        """
+        sample = self.sample()
+        while sample.pids is not None or self.status.state in ("running", "paused"):
+            yield sample
+            if self._containers.await_end(self.id, timeout=interval, cancel=cancel):
+                return
+            sample = self.sample()
+
+    # ---- its files ----
+
+    def files(self) -> Tree:
+        """Return its files, as a context manager; what there is to be done with them is there.
+
+        The container's lock is held meanwhile where it does not run.
+        """
+        return self._containers.tree(self.id)
+
+    def get(self, path: str, *, limit: int | None = None) -> bytes:
+        """Return the content of a file in it, without running anything in it.
+
+        Args:
+            path: links are followed, as in the container.
+            limit: bytes, more than which is an error.
+
+        Raises:
+            NotFound: there is nothing.
+            InvalidInput: it is no regular file, or longer than `limit`.
+        """
+        with self.files() as files:
+            return files.read(path, limit)
+
+    def put(
+        self,
+        path: str,
+        data: bytes,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+    ) -> None:
+        """Replace a file in it, or make it; see ``Tree.write``.
+
+        Args:
+            path: its folder exists.
+            data: the new content.
+            mode: permission bits; None are those of the file that is there, 0644 for a new one.
+            uid: None is the same owner as before, 0 for a new one.
+            gid: the same for the group.
+
+        Raises:
+            NotFound: its folder does not exist.
+        """
+        with self.files() as files:
+            files.write(path, data, mode=mode, uid=uid, gid=gid)
+
     # ---- its life ----
 
     def start(self) -> None:
@@ -114,6 +184,34 @@ class ContainerHandle:
             signal: number or name; None is the container's own.
         """
         self._containers.stop(self.id, timeout=timeout, signal=_number(signal))
+
+    def pause(self) -> None:
+        """Stop all its processes where they are.
+
+        Raises:
+            InvalidState: it does not run, or is paused.
+        """
+        self._containers.pause(self.id)
+
+    def unpause(self) -> None:
+        """Let its processes go on.
+
+        Raises:
+            InvalidState: it is not paused.
+        """
+        self._containers.unpause(self.id)
+
+    def update(self, **limits: Any) -> None:
+        """Change its limits, also for its next start; what is not named stays.
+
+        Args:
+            limits: fields of ``model.container.Limits``, as ``memory=64 << 20``.
+
+        Raises:
+            InvalidInput: there is no such limit.
+            PycontainError: as for ``Containers.update``.
+        """
+        self._containers.update(self.id, _limits(limits))
 
     def kill(self, signal: int | str = "KILL") -> None:
         """Send its first process a signal.
@@ -201,6 +299,20 @@ def _number(signal: int | str | None) -> int | None:
     return parse_signal(signal) if isinstance(signal, str) else signal
 
 
+def _limits(given: Mapping[str, Any]) -> Limits:
+    _refuse_unknown(given, Limits)
+    try:
+        return msgspec.convert(given, Limits)
+    except msgspec.ValidationError as err:
+        raise InvalidInput(f"limits: {err}") from err
+
+
+def _refuse_unknown(given: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
+    unknown = given.keys() - set(kind.__struct_fields__)
+    if unknown:
+        raise InvalidInput(f"no such option: {', '.join(sorted(unknown))}")
+
+
 def words(command: Sequence[str]) -> tuple[str, ...]:
     """Return an argument vector.
 
@@ -236,9 +348,7 @@ def run_options(image: str, command: Sequence[str], options: Mapping[str, Any]) 
         if command or given.get("entrypoint"):
             raise InvalidInput("an idle container runs no command")
         given.update(entrypoint=(IDLE,), init=True)
-    unknown = given.keys() - set(RunOptions.__struct_fields__)
-    if unknown:
-        raise InvalidInput(f"no such option: {', '.join(sorted(unknown))}")
+    _refuse_unknown(given, RunOptions)
     if "env" in given:
         given["env"] = lines(given["env"])
     try:

@@ -65,6 +65,7 @@ class Order(NamedTuple):
         leash: it ends when the calling process does.
         size: rows and columns.
         lock: descriptor of the container's lock, which the monitor holds till the run is recorded.
+        caller: pidfd of the calling process, None for this one.
     """
 
     layout: Layout
@@ -78,6 +79,7 @@ class Order(NamedTuple):
     leash: bool
     size: tuple[int, int] | None
     lock: int
+    caller: int | None = None
 
 
 class Cgroup(NamedTuple):
@@ -137,7 +139,7 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
         if groups:
             given[plan.CGROUP] = groups.container
         if order.leash:
-            given[LEASH] = os.pidfd_open(os.getpid())
+            given[LEASH] = _open_caller(order.caller)
             own.append(given[LEASH])
         monitor = lifecycle.start(
             steps, given, title=f"pycontain-monitor {container.name}",
@@ -153,6 +155,10 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
     monitor.close()
     monitor.attachment.on_finish = on_finish if container.options.remove else None
     return monitor.attachment
+
+
+def _open_caller(caller: int | None) -> int:
+    return os.pidfd_open(os.getpid()) if caller is None else os.dup(caller)
 
 
 def _check_joined(joined: Mapping[str, Joined]) -> None:
@@ -322,11 +328,16 @@ def _settings(order: Order) -> list[Step]:
 
 
 def _cleanup_argv(order: Order) -> tuple[str, ...]:
-    """An interpreter that finds what this one found, wherever it was started from."""
+    return interpreter(_CLEANUP, order.layout.root, order.layout.state, order.container.id)
+
+
+def interpreter(program: str, *words: str) -> tuple[str, ...]:
+    """Return the argument vector of an interpreter that finds what this one found, wherever it was
+    started from: `program` gets `words`, and behind them the folders to look for modules in.
+    """
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     places = dict.fromkeys((here, *(os.path.abspath(path) for path in sys.path if path)))
-    return (sys.executable, "-IS", "-c", _CLEANUP, order.layout.root, order.layout.state,
-            order.container.id, *places)  # fmt: skip
+    return (sys.executable, "-IS", "-c", program, *words, *places)
 
 
 def explain(order: Order) -> list[str]:
@@ -370,8 +381,11 @@ def execute(
     leash: bool,
     size: tuple[int, int] | None,
     exec_id: str,
+    caller: int | None = None,
 ) -> Attachment | None:
     """Start a command in a running container; `exec_id` names it in its events.
+
+    `caller` is a pidfd of the process with which a leashed one ends, None for this one.
 
     Raises:
         InvalidState: the container ended meanwhile.
@@ -407,7 +421,7 @@ def execute(
         steps.append(Step("events", EVENTS, STATE, start, "exec_die", f',"execID":"{exec_id}"'))
         if leash:
             steps.append(Step("leash", LEASH))
-            given[LEASH] = os.pidfd_open(os.getpid())
+            given[LEASH] = _open_caller(caller)
             own.append(given[LEASH])
         steps += plan.execution(target, Step("join", PROCESS, flags), settings)
         if groups:

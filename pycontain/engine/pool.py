@@ -74,6 +74,21 @@ class Pool:
             InvalidState: the pool is closed, or none was ready in time.
             PycontainError: why none can be started. The next call has it tried again.
         """
+        handle = self.poll(timeout)
+        if handle is None:
+            raise InvalidState(f"pool of {self._options.image}: none is ready after {timeout:g} s")
+        return handle
+
+    def poll(self, timeout: float | None) -> ContainerHandle | None:
+        """Return a container as ``take`` does; None when none was ready in time.
+
+        Args:
+            timeout: seconds to wait for one; None for ever.
+
+        Raises:
+            InvalidState: the pool is closed.
+            PycontainError: as for ``take``.
+        """
         with self._changed:
             self._changed.wait_for(
                 lambda: self._ready or self._failure or self._closed, timeout=timeout
@@ -88,7 +103,7 @@ class Pool:
             self._changed.notify_all()
         if failure is not None:
             raise failure
-        raise InvalidState(f"pool of {self._options.image}: none is ready after {timeout:g} s")
+        return None
 
     def close(self) -> None:
         """Remove those that were not handed out, and start no more."""

@@ -7,6 +7,7 @@ import os
 
 from pycontain._native._kernel import ffi, lib
 
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 _TRIES = 64
@@ -30,3 +31,16 @@ def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
         if ffi.errno != errno.EAGAIN:
             break
     raise OSError(ffi.errno, os.strerror(ffi.errno), path)
+
+
+def is_mount_point(folder_fd: int, name: str) -> bool:
+    """Whether something is mounted at `name` in an open folder, in whichever mount namespace.
+
+    The namespace is the one that the descriptor was opened in. rename(2) and unlink(2) refuse a
+    mount point of the caller's own namespace only: of another's they take the mount away.
+    """
+    flags = os.O_PATH | os.O_NOFOLLOW
+    fd: int = lib.openat2(folder_fd, os.fsencode(name), flags, 0, RESOLVE_NO_XDEV)
+    if fd >= 0:
+        os.close(fd)
+    return fd < 0 and ffi.errno == errno.EXDEV

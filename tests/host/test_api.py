@@ -58,9 +58,7 @@ def test_run_takes_an_environment_as_a_mapping(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("options", [{"foo": 1}, {"mounts": ["/a:/b"]}, {"read_only": "yes"}])
-def test_run_refuses_an_option_that_there_is_not(
-    engine: Engine, options: dict[str, Any]
-) -> None:
+def test_run_refuses_an_option_that_there_is_not(engine: Engine, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=r"no such option: foo|mounts\[0\]|read_only"):
         engine.run("busybox", ["true"], **options)
     assert ids(engine) == []
@@ -213,6 +211,58 @@ def test_logs_are_followed_until_cancelled(engine: Engine) -> None:
             next(entries)
         timer.join()
         cancel.close()
+
+
+# ---- its files, its figures, what happens
+
+
+def test_files_are_put_and_got_without_an_exec(box: ContainerHandle) -> None:
+    data = os.urandom(100_000)
+    box.put("/tmp/data", data, mode=0o640, uid=5, gid=6)
+    assert box.exec(["stat", "-c", "%a %u %g %s", "/tmp/data"]).stdout == b"640 5 6 100000\n"
+    box.exec(["sh", "-c", "ln -s /tmp/data /link"], check=True)
+    assert box.get("/link") == data
+    with pytest.raises(InvalidInput, match="more than 10 bytes"):
+        box.get("/tmp/data", limit=10)
+    with pytest.raises(NotFound, match="/nothing"):
+        box.get("/nothing")
+    box.stop()
+    assert box.get("/tmp/data") == data
+    with box.files() as files:
+        assert "data" in files.listdir("/tmp")
+
+
+def test_stats_are_yielded_until_the_end(box: ContainerHandle) -> None:
+    samples = box.stats(0.05)
+    first, second = next(samples), next(samples)
+    assert (first.id, first.name) == (box.id, "box")
+    assert second.clock - first.clock >= 50_000_000
+    assert first.pids in (1, None)  # None where cgroup v2 has no such controller
+    box.kill()
+    assert len(list(samples)) <= 1
+    assert box.sample().cpu_usec is None
+
+
+def test_what_happens_is_told(engine: Engine) -> None:
+    with engine.events.read() as events, engine.start("busybox", idle=True) as box:
+        got = [next(events) for _ in range(2)]
+    assert [(event.action, event.id) for event in got] == [("create", box.id), ("start", box.id)]
+
+
+def test_limits_that_there_are_not_are_refused(box: ContainerHandle) -> None:
+    with pytest.raises(InvalidInput, match="no such option: size"):
+        box.update(size=3)
+    with pytest.raises(InvalidInput, match=r"memory"):
+        box.update(memory="much")
+
+
+def test_pause(box: ContainerHandle) -> None:
+    box.pause()
+    assert box.status.state == "paused"
+    with pytest.raises(InvalidState):
+        box.pause()
+    box.unpause()
+    assert box.exec(["true"]).exit_code == 0
 
 
 # ---- it changes nothing of the process that calls it

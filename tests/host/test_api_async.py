@@ -141,6 +141,37 @@ def test_logs_are_followed(engine: Engine) -> None:
     play(main())
 
 
+def test_events_stats_and_files(engine: Engine) -> None:
+    async def main() -> None:
+        aio = AsyncEngine(engine)
+        async with aio.events() as events:
+            async with await aio.start("busybox", idle=True) as box:
+                await box.put("/tmp/a", b"hello")
+                assert await box.get("/tmp/a") == b"hello"
+                async with box.stats(0.01) as samples:
+                    assert {(await anext(samples)).id for _ in range(3)} == {box.id}
+                await box.pause()
+                await box.unpause()
+            actions = []
+            while "destroy" not in actions:
+                actions.append((await anext(events)).action)
+        assert actions[:4] == ["create", "start", "pause", "unpause"]
+
+    play(main())
+
+
+def test_a_pool(engine: Engine) -> None:
+    async def main() -> None:
+        async with AsyncEngine(engine).pool("busybox", 1) as pool:
+            async with await pool.take() as box:
+                assert (await box.exec(["echo", "x"])).stdout == b"x\n"
+            for _ in range(5):
+                await cancelled(asyncio.create_task(pool.take()))
+        assert ids(engine) == []
+
+    play(main())
+
+
 def test_no_thread_waits_when_all_is_over(engine: Engine) -> None:
     async def main() -> None:
         async with await AsyncEngine(engine).start("busybox", ["sleep", "1000"]) as box:

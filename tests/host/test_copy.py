@@ -66,6 +66,7 @@ def lines(store: Store, ref: str) -> list[str]:
 # ------------------------------------------------------------------------------------------- Tree
 
 
+@pytest.mark.in_vm
 def test_a_file_written_is_read_again(both: Callable[..., str], store: Store) -> None:
     with store.containers.tree(both()) as tree:
         tree.write("/tmp/file", b"one", mode=0o640, uid=12, gid=34)
@@ -176,6 +177,7 @@ def archive_of(name: str, content: bytes = b"x", **fields: object) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.in_vm
 def test_volumes_and_binds_are_seen(both: Callable[..., str], store: Store, tmp_path: Path) -> None:
     host = tmp_path / "host"
     host.mkdir()
@@ -216,6 +218,7 @@ def test_volumes_and_binds_are_seen(both: Callable[..., str], store: Store, tmp_
     ]  # fmt: skip
 
 
+@pytest.mark.in_vm
 def test_files_bound_by_us_are_written_where_they_are(
     both: Callable[..., str], store: Store, tmp_path: Path
 ) -> None:
@@ -291,6 +294,7 @@ def test_nothing_of_the_container_is_loaded(store: Store, pycontain: CommandLine
 # --------------------------------------------------------------------------------------------- cp
 
 
+@pytest.mark.in_vm
 def test_both_ways_with_all_kinds(both: Callable[..., str], store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "sub").mkdir(parents=True)
@@ -404,9 +408,23 @@ def test_a_big_file_is_not_read_into_memory(store: Store, pycontain: CommandLine
     assert 0 < peak < 100_000  # kB
 
 
+def test_a_person_is_told_how_much_was_copied(
+    store: Store, pycontain: CommandLine, tmp_path: Path
+) -> None:
+    name = store.create(name="box").name
+    (tmp_path / "file").write_bytes(b"12345")
+    said = b"Successfully copied 5B to box:/tmp"
+    words = ("cp", f"{tmp_path}/file", f"{name}:/tmp")
+    assert said in pycontain(*words, tty=True).stdout
+    assert said in pycontain("cp", "--quiet=false", *words[1:]).stderr
+    assert pycontain("cp", "-q", *words[1:], tty=True).stdout == b""
+    assert pycontain(*words).stderr == b""
+
+
 # ------------------------------------------------------------------------------------- diff, export
 
 
+@pytest.mark.in_vm
 def test_diff_and_export_of_what_was_done(both: Callable[..., str], store: Store) -> None:
     identity = both()
     assert lines(store, identity) == []
@@ -581,6 +599,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_read(
     assert untouched(canary)
 
 
+@pytest.mark.in_vm
 def test_a_folder_that_becomes_a_link_while_it_is_written(
     store: Store, canary: Path, tmp_path: Path
 ) -> None:

@@ -125,3 +125,30 @@ def test_a_user_without_a_range_is_told_what_to_do(user: User, tmp_path: Path) -
     assert done.returncode == 125
     assert f"user {NAME} has no range in /etc/subuid".encode() in done.stderr
     assert b"usermod --add-subuids" in done.stderr
+
+
+def test_what_takes_no_cgroup_works_and_pausing_says_why_not(user: User) -> None:
+    identity = user.run("run", "-d", "--name", "mine", "busybox", "sleep", "1001").stdout.strip()
+    try:
+        done = user.run("pause", "mine")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"mine: it has no cgroup" in done.stderr
+        assert user.run("rename", "mine", "other").returncode == 0
+        user.run("exec", "-d", "other", "sleep", "1002")
+        shown = user.run("top", "other").stdout.splitlines()[1:]
+        assert sorted(line.split()[-1] for line in shown) == [b"1001", b"1002"]
+    finally:
+        user.run("rm", "-f", identity.decode())
+    form = "{{.Action}} {{.Actor.Attributes.name}}"
+    filters = (
+        "-f",
+        "container=other",
+        "-f",
+        "event=start",
+        "-f",
+        "event=die",
+        "-f",
+        "event=rename",
+    )
+    told = user.run("events", "--since", "0", "--until", "0s", "--format", form, *filters)
+    assert told.stdout.splitlines() == [b"rename other", b"die other"]

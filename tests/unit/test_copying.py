@@ -407,6 +407,7 @@ def one(**fields: Any) -> bytes:
         (one(content=b"a" * 5000)[:3000], "read archive"),
         (b"\n", "not a tar archive"),
         (b"\x1f\x8b\x08 not gzip", "read archive"),
+        (b"\x1f\x8b\x08\x04" + bytes(6) + b"\xff\0" + b"\xff" * 300, "not a tar archive"),
     ],
 )
 def test_what_is_no_archive_for_us(data: bytes, message: str, place: Path) -> None:

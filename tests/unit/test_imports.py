@@ -26,6 +26,7 @@ MODULES: dict[str, set[str]] = {
     "pycontain.kernel.capability": set(),
     "pycontain.kernel.cgroup": set(),
     "pycontain.kernel.devices": set(),
+    "pycontain.kernel.inotify": set(),
     "pycontain.kernel.mount": set(),
     "pycontain.kernel.process": set(),
     "pycontain.kernel.release": set(),

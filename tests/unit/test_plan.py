@@ -559,8 +559,14 @@ def test_scheduling_and_labels_stand_before_privileges_go() -> None:
         "apparmorProfile": "profile",
     }
     found = steps(spec(process=process), seccomp=(b"", 0))
-    assert order(found, "pivot", "rlimit", "scheduler", "io_priority", "apparmor", "cwd",
-                 "seccomp", "credentials", "exec")  # fmt: skip
+    words = ["pivot", "apparmor", "rlimit", "scheduler", "io_priority", "cwd"]
+    assert order(found, *words, "seccomp", "credentials", "exec")
+
+
+def test_the_profile_of_a_command_is_written_where_proc_is_the_hosts() -> None:
+    found = execution(more={"apparmorProfile": "profile"})
+    assert order(found, "clone", "apparmor", "join", "enter", "exec")
+    assert "apparmor" not in names(execution())
 
 
 def test_the_root_is_read_only_when_everything_in_it_is_made() -> None:

@@ -206,8 +206,9 @@ def test_priorities_of_io(name: str, priority: int, value: int) -> None:
 
 
 def test_the_profile_of_apparmor() -> None:
-    assert limits(apparmorProfile="docker-default") == [Step("apparmor", "docker-default")]
-    assert limits(apparmorProfile="") == []
+    asked = process(apparmorProfile="docker-default")
+    assert privileges.label(asked) == [Step("apparmor", "docker-default")]
+    assert privileges.label(process(apparmorProfile="")) == []
 
 
 def test_what_takes_privileges_in_its_order() -> None:
@@ -215,9 +216,8 @@ def test_what_takes_privileges_in_its_order() -> None:
         rlimits=[{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}],
         scheduler={"policy": "SCHED_OTHER"},
         ioPriority={"class": "IOPRIO_CLASS_BE", "priority": 0},
-        apparmorProfile="x",
     )
-    assert [step.name for step in found] == ["rlimit", "scheduler", "io_priority", "apparmor"]
+    assert [step.name for step in found] == ["rlimit", "scheduler", "io_priority"]
     assert limits() == []
 
 

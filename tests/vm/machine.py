@@ -144,6 +144,14 @@ class Machine:
             self._line.close()
             self._line = None
 
+    def pull(self) -> None:
+        """Cut the power while another thread runs a program: that hears what was said, then Lost.
+
+        ``cut`` or the end of the machine's ``with`` is to follow.
+        """
+        if self._process:
+            self._process.kill()
+
     def reboot(self, *how: str) -> None:
         """Reboot from inside: by these words, or at once as the kernel does it."""
         before = self.boot_id

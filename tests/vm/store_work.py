@@ -5,9 +5,11 @@ Says on its output what it begins and what is done: what was done must be there 
 
 from __future__ import annotations
 
+import fcntl
 import random
 import shutil
 import sys
+import termios
 from typing import NamedTuple
 
 from tests.vm.store_commands import command, warm_up
@@ -44,7 +46,11 @@ SLOTS = 6
 
 
 def say(*words: object) -> None:
+    """Say it, and wait until it has been read: what is begun must be known when the power goes."""
     print(*words, flush=True)
+    unread = b"\1"
+    while unread.strip(b"\0"):
+        unread = fcntl.ioctl(1, termios.FIONREAD, bytes(4))
 
 
 class Work:

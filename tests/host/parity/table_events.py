@@ -5,9 +5,10 @@ from __future__ import annotations
 from .rows import Row, Said, scene
 from .table_containers import minds
 
+# docker's 0s is the beginning of the present second: rows that ask for the last one wait.
 _EVER = "--since 0 --until 0s"
 _NAMED = "--format '{{.Action}} {{.Actor.Attributes.name}}'"
-# docker has networks' events too, and newer ones attributes that older ones lack.
+# docker tells of networks too.
 _CONTAINERS = f"{_EVER} -f type=container"
 
 _PAUSE = scene(
@@ -97,7 +98,7 @@ _TOP = scene(
 _EVENTS = scene(
     "events",
     Row("run --rm --name job -l app=job -l tier='a b' BOX sh -c 'exit 3'", save="job"),
-    f"events {_CONTAINERS} -f container=job {_NAMED}",
+    Row(f"events {_CONTAINERS} -f container=job {_NAMED}", until="destroy job"),
     f"events {_CONTAINERS} -f container=job -f event=die --format '{{{{.Type}}}} {{{{.Status}}}}"
     " {{.From}} {{.Scope}} {{.Actor.Attributes.exitCode}}'",
     f"events {_CONTAINERS} -f event=create -f label=app=job",
@@ -113,22 +114,23 @@ _EVENTS = scene(
     "restart -t 0 www",
     "stop -t 0 www",
     "rm www",
-    f"events {_CONTAINERS} -f label=app=web {_NAMED}",
+    Row(f"events {_CONTAINERS} -f label=app=web {_NAMED}", until="destroy www"),
     f"events {_CONTAINERS} -f label=app=web -f event=exec_die"
     " --format '{{.Action}} {{.Actor.Attributes.exitCode}}'",
     f"events {_CONTAINERS} -f label=app=web -f event=kill"
     " --format {{.Actor.Attributes.signal}}",
-    f"events {_CONTAINERS} -f event=rename --format '{{{{json .Actor.Attributes}}}}'",
+    f"events {_CONTAINERS} -f event=rename -f label=app=web"
+    " --format '{{json .Actor.Attributes}}'",
     f"events {_CONTAINERS} -f label=app=web -f label=nosuch",
     f"events {_CONTAINERS} -f container=nosuch -f container=job -f event=start -f event=die"
     f" {_NAMED}",
-    f"events {_CONTAINERS} -f image=busybox -f event=create {_NAMED}",
+    f"events {_CONTAINERS} -f image=busybox -f event=create -f label=app {_NAMED}",
     f"events {_CONTAINERS} -f image=nosuch",
     f"events {_EVER} -f scope=swarm",
     "create --name bad BOX nosuch",
     Row("start bad", err="executable file not found in $PATH"),
     "rm bad",
-    f"events {_CONTAINERS} -f container=bad {_NAMED}",
+    Row(f"events {_CONTAINERS} -f container=bad {_NAMED}", until="destroy bad"),
     "events --since 0 --until 1",
     "events --until 2020-01-01",
     Row("events --since 0s --until 1h", err="cannot be after `until` time"),
