@@ -146,7 +146,15 @@ void events_end(struct events *events, int code, bool last)
     events_oom(events);
     snprintf(result, sizeof(result), ",\"exitCode\":\"%d\",\"execDuration\":\"%llu\"", code,
              (unsigned long long)((now_ns() - events->began) / 1000000000u));
+    if (events->folder < 0)
+        return;
     tell(events, events->end, result);
-    if (last && events->folder >= 0)
+    if (last)
         unlinkat(events->state, ABOUT, 0);
+    /* Before the owner hears of the end: from then on an exec keeps no file system of the store busy.
+     * The container's own records are in the same state folder, which stays open for them. */
+    close(events->folder);
+    if (!last)
+        close(events->state);
+    events->folder = -1;
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pycontain.engine.handle import ContainerHandle
     from pycontain.engine.images import Images
     from pycontain.engine.pool import Pool
+    from pycontain.engine.remote import Remote
     from pycontain.model.result import RunResult
 
 __all__ = ["Engine"]
@@ -27,7 +28,8 @@ __all__ = ["Engine"]
 class Engine:
     """The engine over one store, in this process.
 
-    It may be used from any thread. It prints nothing, and changes nothing of the process.
+    It may be used from any thread. It prints nothing, and changes nothing of the process. For an
+    ordinary user a worker process carries the verbs out: it is started by the first of them.
 
     Args:
         root: folder for what survives a reboot, default ``/var/lib/pycontain`` for root.
@@ -42,12 +44,18 @@ class Engine:
         from pycontain.kernel import release, userns
 
         release.require()
-        self.rootless = userns.inside()
+        outside = os.geteuid() != 0
+        self.rootless = outside or userns.inside()
         default = Layout.default(os.environ)
         self.layout = (
             Layout(root or default.root, state or default.state) if root or state else default
         )
         self.layout.prepare()
+        self._remote: Remote | None = None
+        if outside:
+            from pycontain.engine.remote import Remote
+
+            self._remote = Remote(self.layout)
         self._containers: Containers | None = None
         self._images: Images | None = None
         self._events: Events | None = None
@@ -55,6 +63,8 @@ class Engine:
     @property
     def images(self) -> Images:
         """The images of the store."""
+        if self._remote is not None:
+            return self._remote.images
         if self._images is None:
             from pycontain.engine.images import Images
 
@@ -73,11 +83,21 @@ class Engine:
     @property
     def containers(self) -> Containers:
         """The containers of the store, by id or name: every verb."""
+        if self._remote is not None:
+            return self._remote.containers
         if self._containers is None:
             from pycontain.engine.containers import Containers
 
             self._containers = Containers(self.layout, self.images, rootless=self.rootless)
         return self._containers
+
+    def close(self) -> None:
+        """End an ordinary user's worker, if there is one; the next verb starts another.
+
+        Containers go on. What has no reference left to it closes itself.
+        """
+        if self._remote is not None:
+            self._remote.close()
 
     def container(self, ref: str) -> ContainerHandle:
         """Return a container that is there.

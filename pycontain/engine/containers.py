@@ -72,11 +72,12 @@ class View(NamedTuple):
     paths: ContainerPaths
 
 
-class Finisher(NamedTuple):
+class Finisher:
     """What the owner of a container that is to be removed does after its end."""
 
-    containers: Containers
-    identity: str
+    def __init__(self, containers: Containers, identity: str) -> None:
+        self.containers = containers
+        self.identity = identity
 
     def __call__(self) -> None:
         """Remove it."""
@@ -300,13 +301,19 @@ class Containers:
         """
         try:
             container, run = records.load(paths), records.load_run(paths)
-            record = records.load_exit(paths, run.run if run else None)
+            record = records.load_exit(paths, run.run) if run else None
         except (NotFound, StoreError):
             return
-        since = run.started if run else 0
-        if not self._events.was_told("die", container.id, since):
+        if run is not None and not self._events.was_told("die", container.id, run.started):
             code = _KILLED if record is None else record.code
             self._events.tell("die", container, exitCode=str(code))
+        files.remove(paths.event)
+
+    def _tell_failed_start(self, paths: ContainerPaths, container: Container, run: str) -> None:
+        """Tell the end of a run whose monitor was killed when it had told the start, but not us."""
+        record = records.load_run(paths, run)
+        if record is not None and self._events.was_told("start", container.id, record.started):
+            self._events.tell("die", container, exitCode=str(_KILLED))
         files.remove(paths.event)
 
     def _settled(self, paths: ContainerPaths) -> Status:
@@ -505,6 +512,7 @@ class Containers:
                 attachment = launch.launch(order, on_finish=Finisher(self, identity))
             except PycontainError as err:
                 self._remove_cgroup(identity)
+                self._tell_failed_start(paths, container, run)
                 records.write_exit(paths, _not_started(run, err))
                 raise
             except BaseException:

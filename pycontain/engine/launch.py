@@ -146,9 +146,6 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
             cgroup=groups.monitor if groups else -1,
             opened=lambda: _check_joined(order.joined),
         )  # fmt: skip
-    except BaseException:
-        files.remove(paths.event)
-        raise
     finally:
         for fd in own:
             os.close(fd)

@@ -4,9 +4,9 @@ A call has a socket pair of its own, a *channel*, on which one end speaks at a t
 number of calls back, an answer. So threads do not wait for each other and nothing has to be put
 back in order. Descriptors go with the message that names them (unix(7), SCM_RIGHTS).
 
-Messages are pickled: both ends run this code, one is the other's child, and nobody else has the
-sockets, which are inherited and have no name. Even so, only plain values and our own types are
-read: what a worker says can make objects, and run nothing.
+Messages are pickled: both ends run this code, one has started the other, and nobody else has the
+sockets, which are inherited and have no name. Even so, only plain values and types of ours are
+taken: a message names no function to be called.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=Q")
 _MOST_DESCRIPTORS = 8  # of one message; unix(7) allows 253
 _FOREIGN = {
-    ("builtins", "complex"), ("builtins", "set"), ("builtins", "frozenset"),
-    ("builtins", "bytearray"), ("collections", "OrderedDict"), ("os", "stat_result"),
-    ("signal", "Signals"),
+    ("builtins", "OSError"), ("builtins", "bytearray"), ("builtins", "frozenset"),
+    ("builtins", "int"), ("builtins", "set"), ("builtins", "str"), ("collections", "OrderedDict"),
+    ("os", "stat_result"),
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ class Answer(NamedTuple):
         value: returned.
         opened: nothing is returned; the channel is about what was made, from now on: ``iterator``
             or ``tree``.
-        end: the iterator has no more.
+        end: the iterator has no more items; else they are the value, one or more.
     """
 
     value: Any = None
@@ -164,6 +164,10 @@ class _Encoder(pickle.Pickler):
             return _attachment, (Descriptor(obj.fileno()), obj.on_finish, obj.owner)
         if isinstance(obj, Cancel):
             return _cancel, (Descriptor(obj.fileno()),)
+        if isinstance(obj, int):  # a signal's number, say, which pickles as a name
+            return int, (int(obj),)
+        if isinstance(obj, str):
+            return str, (str.__str__(obj),)
         return NotImplemented
 
 
@@ -182,14 +186,9 @@ class _Decoder(pickle.Unpickler):
         """Return the object of a persistent id."""
         if isinstance(pid, int) and pid in self._fds:
             return Descriptor(self._fds.pop(pid))
-        if isinstance(pid, str) and pid in self.served:
-            return self.served[pid]
+        if isinstance(pid, str) and pid in self._served:
+            return self._served[pid]
         raise pickle.UnpicklingError(f"unknown object {pid!r}")
-
-    @property
-    def served(self) -> Mapping[str, object]:
-        """The objects that cross as their names."""
-        return self._served
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a type of ours, or one of the few that our values are made of."""
@@ -199,14 +198,7 @@ class _Decoder(pickle.Unpickler):
             found = super().find_class(module, name)
             if isinstance(found, type) or found in _MAKERS:
                 return found
-        if module == "builtins" and name in _SYSTEM_ERRORS:
-            return super().find_class(module, name)
         raise pickle.UnpicklingError(f"type {module}.{name} is not known here")
-
-
-_SYSTEM_ERRORS = {kind.__name__ for kind in (OSError, *OSError.__subclasses__())} | {
-    kind.__name__ for kind in ConnectionError.__subclasses__()
-}
 
 
 def _struct(kind: type[msgspec.Struct], fields: dict[str, Any]) -> msgspec.Struct:
@@ -236,8 +228,9 @@ def _cancel(descriptor: Descriptor) -> Cancel:
 def _error_parts(error: BaseException) -> tuple[type[BaseException], tuple[Any, ...], Any]:
     """Type, arguments and attributes of an error, as they are where both ends know its type."""
     if isinstance(error, OSError) and error.errno is not None:
-        kind = next(kind for kind in type(error).__mro__ if kind.__name__ in _SYSTEM_ERRORS)
-        return kind, (error.errno, error.strerror, error.filename), {}
+        # OSError makes the class that is its errno's.
+        named = () if error.filename is None else (error.filename,)
+        return OSError, (error.errno, error.strerror, *named), {}
     known = [kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__]
     if known:
         return known[0], error.args, error.__dict__
@@ -332,13 +325,15 @@ class Channel:
         except OSError:
             return  # nobody is there
 
+    def hang_up(self) -> None:
+        """End the conversation for all who have a copy of the socket."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the other end was first
+
     def close(self) -> None:
         """Hang up. A forked child only drops its copy: the channel is its parent's."""
-        if self._socket.fileno() < 0:
-            return
         if os.getpid() == self._pid:
-            try:
-                self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other end was first
+            self.hang_up()
         self._socket.close()

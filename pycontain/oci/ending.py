@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from pycontain.errors import KernelError, PycontainError
+from pycontain.errors import KernelError, NotFound, PycontainError
 from pycontain.kernel import cgroup, process
 from pycontain.oci import document, log, state
 from pycontain.runtime import runner
@@ -76,15 +76,23 @@ def remove_cgroup(container: Container) -> None:
 def _stop_unit(container: Container) -> None:
     from pycontain.runtime import systemd
 
-    folder = container.open_cgroup()
-    if folder is not None:
-        try:
-            # Otherwise systemd would ask those in it to end, and give them a minute and a half.
-            cgroup.kill(folder)
-        finally:
-            os.close(folder)
     with systemd.Manager() as manager:
+        path = manager.control_group(container.state.unit)
+        if path:
+            # Otherwise systemd would ask those in it to end, and give them a minute and a half.
+            _kill(path)
         manager.stop(container.state.unit)
+
+
+def _kill(path: str) -> None:
+    try:
+        folder = state.open_cgroup(path)
+    except NotFound:
+        return  # nobody is in it any more
+    try:
+        cgroup.kill(folder)
+    finally:
+        os.close(folder)
 
 
 def _config(container: Container) -> oci.Spec:

@@ -314,7 +314,13 @@ def salvage(root: str, identity: str) -> Container:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"container {identity} does not exist") from None
     container = Container(root, identity, folder, State("", "", ""))
-    container.state.cgroup = cgroup_path(_part(container), identity)
+    part = _part(container)
+    container.state.cgroup = cgroup_path(part, identity)
+    there = container.open_cgroup()
+    if there is None:
+        container.state.unit = _possible_unit(part, identity)
+    else:
+        os.close(there)
     return container
 
 
@@ -329,6 +335,18 @@ def _part(container: Container) -> oci.Spec:
     if not isinstance(path, str) or ".." in path.split("/"):
         return {}
     return {"linux": {"cgroupsPath": path}}
+
+
+def _possible_unit(spec: oci.Spec, identity: str) -> str:
+    """The unit that the container has if systemd made its cgroup; empty where that cannot be."""
+    from pycontain.runtime import systemd
+
+    if not systemd.booted():
+        return ""
+    try:
+        return systemd.unit_of(spec.get("linux", {}).get("cgroupsPath", ""), identity)[1]
+    except InvalidInput:
+        return ""
 
 
 def open_cgroup(path: str, *, beside: int = 0) -> int:

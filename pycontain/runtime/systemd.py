@@ -36,6 +36,7 @@ _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _NO_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
+_NO_OBJECT = "org.freedesktop.DBus.Error.UnknownObject"
 _UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
 _PATIENCE = 60.0  # seconds for an answer
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@")
@@ -327,7 +328,11 @@ class Manager:
         if result != "done":
             self._call(unit, "ResetFailedUnit", "s", (unit,), fine=(_NO_UNIT,))
             raise PycontainError(f"start unit {unit}: systemd: {result}")
-        return self._control_group(unit)
+        path = self.control_group(unit)
+        if not path:
+            # Its process has ended, and so has the scope.
+            raise PycontainError(f"start unit {unit}: it has no cgroup")
+        return path
 
     def change(self, unit: str, properties: Sequence[Property]) -> None:
         """Change properties of a unit that runs; returns when systemd has written its limits.
@@ -353,16 +358,23 @@ class Manager:
             raise PycontainError(f"stop unit {unit}: systemd: {result}")
         self._call(unit, "ResetFailedUnit", "s", (unit,), fine=(_NO_UNIT,))
 
-    def _control_group(self, unit: str) -> str:
-        (path,) = self._call(unit, "GetUnit", "s", (unit,)).body
+    def control_group(self, unit: str) -> str:
+        """Return the path of a scope's cgroup, empty where there is none.
+
+        Raises:
+            PycontainError: systemd refuses; in its words.
+        """
+        answer = self._call(unit, "GetUnit", "s", (unit,), fine=(_NO_UNIT,))
+        if _error(answer):
+            return ""
+        (path,) = answer.body
         found = self._call(
             unit, "Get", "ss", ("org.freedesktop.systemd1.Scope", "ControlGroup"),
-            path=path, interface="org.freedesktop.DBus.Properties",
+            path=path, interface="org.freedesktop.DBus.Properties", fine=(_NO_OBJECT,),
         )  # fmt: skip
-        kind, place = found.body[0]
-        if kind != "s" or not place:
-            # Its process has ended, and so has the scope.
-            raise PycontainError(f"start unit {unit}: it has no cgroup")
+        if _error(found):  # unloaded since
+            return ""
+        _, place = found.body[0]
         return str(place)
 
     def _job(self, unit: str, method: str, signature: str, body: tuple[object, ...]) -> str:

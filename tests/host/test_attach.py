@@ -52,7 +52,6 @@ def test_output_from_now_on(store: Store, echo: str) -> None:
     assert store.log(echo) == b"got one\ngot two\ngot three\n"
 
 
-@pytest.mark.in_vm
 def test_all_hear_the_end(store: Store) -> None:
     identity = store.detach("sh", "-c", "sleep 0.5; echo bye; echo err >&2; exit 6")
     clients = [ready(store.containers.attach(identity)) for _ in range(5)]

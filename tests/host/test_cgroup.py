@@ -29,7 +29,6 @@ def counting(store: Store) -> Iterator[tuple[str, int]]:
     os.close(folder)
 
 
-@pytest.mark.in_vm
 def test_a_frozen_cgroup_stands_still_and_goes_on(store: Store, counting: tuple[str, int]) -> None:
     identity, folder = counting
     wait_until(lambda: store.log(identity))

@@ -156,7 +156,6 @@ def test_a_command_outlives_its_caller(store: Store, box: str) -> None:
     wait_until(lambda: store.exec(box, "test", "-e", "/tmp/done").code == 0)
 
 
-@pytest.mark.in_vm
 def test_signals_reach_the_command(store: Store, box: str) -> None:
     script = "trap 'exit 9' INT; echo up; while :; do sleep 0.05; done"
     attachment = store.containers.exec(box, ExecOptions(command=("sh", "-c", script)))

@@ -93,7 +93,6 @@ def test_a_container_that_there_is_not(store: Store, verb: str) -> None:
 # ----------------------------------------------------------------------------------------- stopping
 
 
-@pytest.mark.in_vm
 def test_stop_kills_what_does_not_end(store: Store) -> None:
     identity = store.detach("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
     up(store, identity)

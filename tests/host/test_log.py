@@ -50,7 +50,6 @@ def ran(store: Store, script: str, **options: object) -> str:
 # ---------------------------------------------------------------------------------------- the forms
 
 
-@pytest.mark.in_vm
 def test_the_k8s_form(store: Store) -> None:
     before = time.time_ns()
     identity = ran(store, "echo one; echo err >&2; sleep 0.05; printf two")

@@ -300,7 +300,6 @@ def lives_in(pid: int, user_namespace: str) -> bool:
     return False
 
 
-@pytest.mark.in_vm
 @BOTH
 def test_exec(bundle: Mine, kind: str) -> None:
     pid = bundle.up()

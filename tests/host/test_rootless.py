@@ -27,7 +27,6 @@ def user(whole_host: None) -> Iterator[User]:
         yield user
 
 
-@pytest.mark.in_vm
 def test_is_root_inside_and_nobody_outside(user: User) -> None:
     assert user.sh("id -u; cat /proc/self/uid_map").split() == [
         "0", "0", str(user.entry.pw_uid), "1", "1", first_subuid(), "65536",

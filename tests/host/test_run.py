@@ -123,7 +123,6 @@ def test_streams_are_apart(store: Store) -> None:
     assert (result.stdout, result.stderr) == (b"out\nout2\n", b"err\nerr2\n")
 
 
-@pytest.mark.in_vm
 def test_input_is_given_whole_and_ends(store: Store) -> None:
     data = os.urandom(3_000_000)
     assert store.run("cat", input=data).stdout == data
@@ -405,7 +404,6 @@ def test_shared_memory(store: Store) -> None:
     assert out.endswith("1777\n")
 
 
-@pytest.mark.in_vm
 def test_timeout(store: Store) -> None:
     identity, attachment = store.attached("sleep", "100", timeout=1)
     found = collect(attachment)
@@ -542,7 +540,6 @@ def submount(tmp_path: Path) -> Any:
     subprocess.run(["umount", "-R", top], check=True)
 
 
-@pytest.mark.in_vm
 def test_what_is_mounted_below_comes_along(store: Store, submount: Path) -> None:
     assert store.sh("cat /m/below/file", mounts=(bind(submount, "/m"),)) == "text"
     alone = (bind(submount, "/m", "bind"),)
@@ -609,7 +606,6 @@ def test_a_volume_starts_with_what_the_image_has(store: Store) -> None:
 KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 
 
-@pytest.mark.in_vm
 def test_every_namespace_is_its_own(store: Store) -> None:
     links = store.sh("for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done")
     ours = [os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS]

@@ -55,7 +55,6 @@ def calls(
 # ------------------------------------------------------------------------------------- capabilities
 
 
-@pytest.mark.in_vm
 def test_root_has_dockers_capabilities(store: Store) -> None:
     assert DEFAULT_MASK == 0xA80425FB  # as a docker container shows them
     assert sets(store.sh("cat /proc/self/status")) == {

@@ -38,6 +38,7 @@ MODULES: dict[str, set[str]] = {
     "pycontain.oci.features": set(),
     "pycontain.oci.listing": set(),
     "pycontain.oci.main": set(),
+    "pycontain.oci.scopes": set(),
     "pycontain.oci.specfile": set(),
     "pycontain.oci.update": set(),
     "pycontain.runtime.cgroups": set(),
@@ -51,6 +52,7 @@ MODULES: dict[str, set[str]] = {
     "pycontain.runtime.seccomp_bpf": set(),
     "pycontain.runtime.seccomp_default": set(),
     "pycontain.runtime.steps": set(),
+    "pycontain.runtime.systemd": set(),
 }
 
 

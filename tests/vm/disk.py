@@ -2,7 +2,7 @@
 
 What is on it: a minimal Debian with the tools of the tests, the Python packages that pyproject.toml
 asks for, and :file:`init`. The kernel lies beside it: the cloud kernel has NVMe and ext4 built in,
-so it boots without an initrd. The project is not on it: see :mod:`tests.vm.project`.
+so it boots without an initrd. The project is not on it: see :mod:`tests.vm.machine`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -136,15 +136,9 @@ def get(said: Path | None = None) -> Disk:
 
 def build(name: str, target: Path) -> None:
     """Make the disk of one release in an empty folder."""
-    if os.geteuid() != 0:
-        raise Unbuildable("not root: a Debian system is unpacked with its owners and devices")
-    missing = [tool for tool in TOOLS if not shutil.which(tool)]
-    if missing:
-        raise Unbuildable(f"not installed: {' '.join(missing)}")
     root = target.parent / "root"
-    bootstrap(name, root)
-    python = root / f"usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages"
-    step("pip", sys.executable, "-m", "pip", "-q", "install", "--target", python, *requirements())
+    bootstrap(name, root, PACKAGES)
+    install_python(root / f"usr/local/lib/{python()}/dist-packages", requirements())
     shutil.copy(HERE / "init", root / "usr/sbin/vm-init")
     shutil.copy(HERE / "service", root / "etc/systemd/system/vm-agent.service")
     wanted = root / "etc/systemd/system/multi-user.target.wants"
@@ -154,14 +148,37 @@ def build(name: str, target: Path) -> None:
     (root / "etc/hosts").write_text("127.0.0.1 localhost vm\n::1 localhost\n")
     (kernel,) = (root / "boot").glob("vmlinuz-*")
     kernel.rename(target / "vmlinuz")
-    image = target / "disk.img"
+    make_image(root, target / "disk.img")
+
+
+def python() -> str:
+    """The name of our Python's folders: ``python3.11``."""
+    return f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def install_python(folder: Path, packages: Sequence[str]) -> None:
+    """Install Python packages, by name, for the release whose Python is ours."""
+    step("pip", sys.executable, "-m", "pip", "-q", "install", "--target", folder, *packages)
+
+
+def make_image(root: Path, image: Path) -> None:
+    """Make an ext4 file system, without a partition table, of what is in `root`."""
     with image.open("wb") as file:
         file.truncate(size_of(SIZE))
     step("mke2fs", "mke2fs", "-q", "-t", "ext4", "-d", root, "-E", "root_owner=0:0", image)
 
 
-def bootstrap(name: str, root: Path) -> None:
-    """Unpack and configure the packages; the kernel's is only unpacked: it needs no initrd."""
+def bootstrap(name: str, root: Path, packages: Sequence[str]) -> None:
+    """Unpack and configure the packages; the kernel's is only unpacked: it needs no initrd.
+
+    Raises:
+        Unbuildable: also when a program for it is missing, or root.
+    """
+    if os.geteuid() != 0:
+        raise Unbuildable("not root: a Debian system is unpacked with its owners and devices")
+    missing = [tool for tool in TOOLS if not shutil.which(tool)]
+    if missing:
+        raise Unbuildable(f"not installed: {' '.join(missing)}")
     kernel = KERNEL[os.uname().machine]
     fetch = (
         "export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG; "
@@ -173,7 +190,7 @@ def bootstrap(name: str, root: Path) -> None:
         'chroot "$1" /usr/sbin/depmod "${name#linux-image-}"'
     )
     step(
-        "mmdebstrap", "mmdebstrap", "-q", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        "mmdebstrap", "mmdebstrap", "-q", "--variant=minbase", f"--include={','.join(packages)}",
         *(f"--aptopt={option}" for option in APT),
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in EXCLUDED),

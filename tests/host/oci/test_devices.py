@@ -223,7 +223,6 @@ def test_default_devices_stay_usable(bundle: Bundle) -> None:
     assert bundle.sh("echo x >/dev/null && head -c 1 /dev/zero | wc -c") == "1\n"
 
 
-@pytest.mark.in_vm
 def test_an_exec_is_under_the_same_rules(bundle: Bundle) -> None:
     put_fuse(bundle)
     bundle.linux["resources"] = {"devices": [rule(False)]}

@@ -310,7 +310,6 @@ def test_an_exec_in_a_created_container(bundle: Bundle) -> None:
     assert bundle.status == "created"
 
 
-@pytest.mark.in_vm
 def test_a_paused_container(box: Bundle) -> None:
     box.call("pause", box.id)
     done = box.exec("true", ok=False)

@@ -447,7 +447,6 @@ def test_kill_never_hits_a_pid_used_anew(bundle: Bundle) -> None:
     assert json.loads(done.stdout)["status"] == "stopped"
 
 
-@pytest.mark.in_vm
 def test_kill_all_reaches_every_process(bundle: Bundle) -> None:
     bundle.namespaces("mount", "ipc", "uts", "network")
     pid = bundle.up_sh("setsid sleep 1000 & setsid sleep 1001 & echo up; wait")
@@ -584,7 +583,6 @@ def test_run_hands_its_input_on(bundle: Bundle) -> None:
     assert bundle.run(input="some\ntext\n").stdout == "SOME\nTEXT\nend\n"
 
 
-@pytest.mark.in_vm
 def test_run_forwards_signals(bundle: Bundle) -> None:
     bundle.process["args"] = ["sh", "-c", TRAP]
     bundle.write()

@@ -701,7 +701,6 @@ def test_mappings_of_what_is_no_bind_are_not_ignored(bundle: Bundle) -> None:
 # ---------------------------------------------------------------------------------- special targets
 
 
-@pytest.mark.in_vm
 @differs("on a hybrid host the tmpfs around the hierarchies stays writable", "runc")
 @pytest.mark.parametrize("kind", ["cgroup", "cgroup2"])
 def test_a_cgroup_mount(bundle: Bundle, kind: str) -> None:

@@ -90,7 +90,6 @@ def test_a_pid_namespace_is_joined_by_path(bundle: Bundle) -> None:
     assert other.run(ok=True).stdout.split()[1] == "1"
 
 
-@pytest.mark.in_vm
 def test_namespaces_of_another_container_as_in_a_pod(bundle: Bundle) -> None:
     first = bundle.up()
     other = bundle.another()

@@ -616,7 +616,6 @@ def test_the_terminal_is_the_containers_console(bundle: Bundle) -> None:
         assert "136," in text
 
 
-@pytest.mark.in_vm
 def test_the_terminal_is_the_controlling_one(bundle: Bundle) -> None:
     with Terminal(bundle) as terminal:
         on_terminal(

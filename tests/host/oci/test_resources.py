@@ -188,6 +188,28 @@ def test_the_containers_root_makes_cgroups_in_its_own(bundle: Bundle) -> None:
     assert "0::/inner\n" in bundle.sh(script)
 
 
+@differs("on a hybrid host its cgroups are of v1", "runc", "crun")
+def test_exec_where_the_container_hands_controllers_down(bundle: Bundle) -> None:
+    """Its own cgroup may hold no process then; what is executed goes where init is."""
+    name = next(iter(sorted(offered() & {"hugetlb", "pids"})), "")
+    if not name:
+        pytest.skip("the host offers neither hugetlb nor pids")
+    bundle.linux["resources"] = {
+        "unified": {"pids.max": "max"} if name == "pids" else {"hugetlb.2MB.max": "max"}
+    }
+    bundle.add_namespace("cgroup")
+    show_cgroups(bundle)
+    bundle.up_sh(
+        "cd /sys/fs/cgroup && mkdir init && echo $$ >init/cgroup.procs"
+        f" && echo +{name} >cgroup.subtree_control && echo up; exec sleep 1000"
+    )
+    bundle.until("up\n")
+    assert bundle.exec("grep", "^0:", "/proc/self/cgroup").stdout == "0::/init\n"
+    done = bundle.exec("--cgroup", "/", "--", "true", ok=False)
+    assert done.returncode == 255
+    assert "hands controllers down" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("kinds", "options"),
     [

@@ -77,7 +77,6 @@ EVERYDAY = (
 ).split()
 
 
-@pytest.mark.in_vm
 def test_a_list_of_what_is_allowed(bundle: Bundle) -> None:
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"],

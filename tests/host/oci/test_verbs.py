@@ -157,7 +157,6 @@ def test_kill_of_a_paused_container(box: Bundle) -> None:
 # ------------------------------------------------------------------------------------------- events
 
 
-@pytest.mark.in_vm
 def test_stats(box: Bundle) -> None:
     done = box.call("events", "--stats", box.id)
     event = json.loads(done.stdout)

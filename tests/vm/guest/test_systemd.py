@@ -122,6 +122,15 @@ def test_a_container_that_runs_is_deleted_with_its_unit(box: Bundle) -> None:
     systemctl("stop", f"{parent}.slice")
 
 
+def test_a_container_whose_state_is_damaged_is_deleted_with_its_unit(box: Bundle) -> None:
+    pid = box.up("sh", "-c", "trap '' TERM; while :; do sleep 1; done", **FLAG)
+    with open(f"{box.root}/{box.id}/state.json", "w") as file:
+        file.write("damaged")
+    box.delete("--force")
+    assert not loaded(unit_of(box))
+    assert not os.path.exists(f"/proc/{pid}")
+
+
 def test_the_default_unit(box: Bundle) -> None:
     del box.linux["cgroupsPath"]
     box.up(**FLAG)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from oci.bundle import wait_until
 
-from .control_files import Group, group_of, refused_update, stats, update
+from .control_files import BUSY, Group, group_of, refused_update, stats, update
 
 if TYPE_CHECKING:
     from oci.bundle import Bundle
@@ -81,11 +81,16 @@ def test_paused_nothing_goes_on(bundle: Bundle) -> None:
 
 def count(bundle: Bundle) -> int:
     """How far the container's loop has come; a look between its open and its write sees nothing."""
-    text = ""
-    while not text.endswith("\n"):
+    wait_until(lambda: counted(bundle).endswith("\n"))
+    return int(counted(bundle) or 0)
+
+
+def counted(bundle: Bundle) -> str:
+    try:
         with open(f"{bundle.rootfs}/tmp/count") as file:
-            text = file.read()
-    return int(text)
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def test_paused_with_cgroups_of_its_own_and_killed_so(bundle: Bundle) -> None:
@@ -108,3 +113,15 @@ def moved(group: Group, inner: Group) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_starved_it_ends_all_the_same(bundle: Bundle) -> None:
+    """A process that is killed needs a processor to end: here all get 1 ms of it each second."""
+    bundle.up_sh(f"for n in 1 2 3 4 5 6 7 8 9 10; do ({BUSY}) & done; echo up; wait")
+    bundle.until("up")
+    update(bundle, {"cpu": {"quota": 1000, "period": 1_000_000}})
+    group = group_of(bundle)
+    throttled = group.key("cpu.stat", "nr_throttled")
+    wait_until(lambda: group.key("cpu.stat", "nr_throttled") > throttled + 2)
+    bundle.delete("--force")
+    assert not os.path.exists(group.folder)
