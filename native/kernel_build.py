@@ -109,10 +109,11 @@ static int idle_in_user_namespace(int *pidfd)
 static int set_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 static int watch_folder(const char *path)
 {
+    const uint32_t events = IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_ONLYDIR;
     int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     int saved;
 
-    if (fd >= 0 && inotify_add_watch(fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_ONLYDIR) < 0) {
+    if (fd >= 0 && inotify_add_watch(fd, path, events) < 0) {
         saved = errno;
         close(fd);
         errno = saved;

@@ -1071,6 +1071,7 @@ class Containers:
             limits.apply(container, changes, running=running, rootless=self._rootless)
             durable = not container.options.remove
             files.write_atomic(paths.document, files.dump(container), durable=durable)
+        self._events.tell("update", container)
         return container
 
     # ---- files ----

@@ -6,7 +6,7 @@ property for is written to the control files, which ``cgroups`` does.
 
 A scope is made around a process that is there. The container's is not yet, as it is cloned straight
 into its cgroup: a placeholder holds the scope until then. D-Bus is spoken by jeepney, imported only
-here (docs/adr/0009).
+here (docs/adr/0010).
 """
 
 from __future__ import annotations

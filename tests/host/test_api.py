@@ -245,8 +245,10 @@ def test_stats_are_yielded_until_the_end(box: ContainerHandle) -> None:
 
 def test_what_happens_is_told(engine: Engine) -> None:
     with engine.events.read() as events, engine.start("busybox", idle=True) as box:
-        got = [next(events) for _ in range(2)]
-    assert [(event.action, event.id) for event in got] == [("create", box.id), ("start", box.id)]
+        box.update(pids_limit=-1)
+        got = [next(events) for _ in range(3)]
+    assert {event.id for event in got} == {box.id}
+    assert [event.action for event in got] == ["create", "start", "update"]
 
 
 def test_limits_that_there_are_not_are_refused(box: ContainerHandle) -> None:

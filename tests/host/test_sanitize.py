@@ -85,7 +85,8 @@ def test_run(sanitized: None, store: Store) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (3, b"good", b"bad\n")
     assert store.run("sh", "-c", "kill -9 $$", init=True).exit_code == 137
     assert store.run("id", "-u", user="12:34", umask=0o77).stdout == b"12\n"
-    assert store.run("sleep", "100", timeout=1).exit_code == 137
+    timed = store.detach("sleep", "100", timeout=1)
+    assert store.containers.await_record(timed).code == 137
 
 
 def test_failed_start(sanitized: None, store: Store) -> None:

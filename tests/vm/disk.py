@@ -190,7 +190,9 @@ def bootstrap(name: str, root: Path, packages: Sequence[str]) -> None:
         'chroot "$1" /usr/sbin/depmod "${name#linux-image-}"'
     )
     step(
-        "mmdebstrap", "mmdebstrap", "-q", "--variant=minbase", f"--include={','.join(packages)}",
+        # Whatever it leaves mounted in the new root goes with its mount namespace.
+        "mmdebstrap", "unshare", "--mount", "mmdebstrap", "-q", "--variant=minbase",
+        f"--include={','.join(packages)}",
         *(f"--aptopt={option}" for option in APT),
         "--dpkgopt=force-unsafe-io",
         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in EXCLUDED),
