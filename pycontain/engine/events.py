@@ -231,7 +231,7 @@ def decode(line: bytes) -> Event | None:
     What stands before the last beginning of a line was torn off and is passed over.
     """
     try:
-        return msgspec.json.decode(line[max(0, line.rfind(_BEGIN)) :], type=Event)
+        return files.decode(line[max(0, line.rfind(_BEGIN)) :], Event)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -12,6 +12,7 @@ from pycontain.engine.command import Bounds
 from pycontain.errors import InvalidInput, NotFound
 from pycontain.model.container import ExecOptions, Limits, RunOptions
 from pycontain.model.parse import parse_signal
+from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -302,6 +303,7 @@ def _number(signal: int | str | None) -> int | None:
 def _limits(given: Mapping[str, Any]) -> Limits:
     _refuse_unknown(given, Limits)
     try:
+        files.prepare(Limits)
         return msgspec.convert(given, Limits)
     except msgspec.ValidationError as err:
         raise InvalidInput(f"limits: {err}") from err
@@ -352,6 +354,7 @@ def run_options(image: str, command: Sequence[str], options: Mapping[str, Any]) 
     if "env" in given:
         given["env"] = lines(given["env"])
     try:
+        files.prepare(RunOptions)
         return msgspec.convert({**given, "image": image, "command": words(command)}, RunOptions)
     except msgspec.ValidationError as err:
         raise InvalidInput(f"run {image}: {err}") from err

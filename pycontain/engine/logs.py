@@ -14,6 +14,7 @@ import msgspec
 
 from pycontain.engine.cancel import wait_readable
 from pycontain.errors import InvalidInput, StoreError
+from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ def parse(line: bytes, driver: str) -> LogEntry:
         ValueError: not a line of that form.
     """
     if driver == "json-file":
-        item = msgspec.json.decode(line, type=_JsonLine)
+        item = files.decode(line, _JsonLine)
         return LogEntry(parse_time(item.time), item.stream, item.log.encode())
     stamp, stream, tag, text = line.split(b" ", 3)
     if tag not in (b"F", b"P"):

@@ -12,6 +12,7 @@ from pycontain.kernel import mount
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SIGKILL = 9
 _V1_NAMES = {"io": "blkio"}
+_LIFTED = (("cpu.max", "max"), ("cpu.idle", "0"), ("cpu.weight", "10000"))
 _PATIENCE = 5.0  # seconds for a killed process to leave its cgroup
 
 
@@ -212,6 +213,34 @@ def write(folder: int, file: str, text: str) -> None:
 def kill(folder: int) -> None:
     """SIGKILL everything in the cgroup and below it (cgroup-v2.rst, cgroup.kill)."""
     write(folder, "cgroup.kill", "1")
+
+
+def hasten(folder: int) -> None:
+    """Lift what keeps the processes of a cgroup, and of those below, from the processor.
+
+    For one that is to be removed: a killed process needs some time of it to end, and with a small
+    quota gets it over many periods. Where a limit cannot be lifted, it takes so long.
+    """
+    for file, text in _LIFTED:
+        try:
+            if exists(folder, file):
+                write(folder, file, text)
+        except KernelError:
+            continue  # only haste is lost: whoever waits for the end says if it does not come
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            _hasten_below(folder, entry.name)
+
+
+def _hasten_below(folder: int, name: str) -> None:
+    try:
+        child = open_folder(folder, name)
+    except FileNotFoundError:  # removed meanwhile
+        return
+    try:
+        hasten(child)
+    finally:
+        os.close(child)
 
 
 def freeze(folder: int, *, frozen: bool = True) -> None:
@@ -429,6 +458,7 @@ def remove(parent: int, name: str) -> None:
     try:
         if "populated 1" in (read(folder, "cgroup.events") or ""):
             kill(folder)
+            hasten(folder)
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
                 remove(folder, entry.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # without the enums of the signal module
 import os
 
-from pycontain.errors import InvalidInput, InvalidState, NotFound, StoreError
+from pycontain.errors import InvalidInput, InvalidState, KernelError, NotFound, StoreError
 from pycontain.kernel import cgroup, process
 from pycontain.oci import document, ending, state
 from pycontain.oci.flags import SWITCH, Flag
@@ -158,6 +158,10 @@ def _freeze(command: Command, legal: tuple[str, ...], *, frozen: bool) -> int:
             raise InvalidState(f"container {container.id} cannot be frozen: it has no cgroup")
         try:
             cgroup.freeze(folder, frozen=frozen)
+        except KernelError:
+            if frozen:
+                cgroup.write(folder, "cgroup.freeze", "0")  # not half of it
+            raise
         finally:
             os.close(folder)
     return 0

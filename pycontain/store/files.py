@@ -8,6 +8,7 @@ Starting a container imports this module: msgspec is imported where a document i
 
 from __future__ import annotations
 
+import _thread
 import errno
 import fcntl
 import os
@@ -92,6 +93,38 @@ def dump(obj: object) -> bytes:
     return msgspec.json.encode(obj) + b"\n"
 
 
+_prepared: set[object] = set()
+_preparing: dict[int, _thread.LockType] = {}
+
+
+def prepare(type: object) -> None:  # noqa: A002 - the word that msgspec uses for it
+    """Have msgspec learn a Struct type, once, while no other thread uses it.
+
+    It does so when a type is first decoded, and lets other threads run in between: one that decodes
+    the same type then follows null pointers (seen with msgspec 0.22).
+    """
+    if type in _prepared:
+        return
+    import msgspec
+
+    # A lock for each process: one that is held at a fork stays held in the child.
+    with _preparing.setdefault(os.getpid(), _thread.allocate_lock()):
+        msgspec.json.Decoder(type)
+        _prepared.add(type)
+
+
+def decode(data: bytes | bytearray, type: type[T]) -> T:  # noqa: A002
+    """Return a JSON document as a `type`; unknown fields are ignored. From any thread.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: it is none.
+    """
+    import msgspec
+
+    prepare(type)
+    return msgspec.json.decode(data, type=type)
+
+
 def load(path: str, type: type[T]) -> T:  # noqa: A002 - the word that msgspec uses for it
     """Return the JSON document `path` as a `type`; unknown fields are ignored.
 
@@ -103,7 +136,7 @@ def load(path: str, type: type[T]) -> T:  # noqa: A002 - the word that msgspec u
 
     data = read(path)
     try:
-        return msgspec.json.decode(data, type=type)
+        return decode(data, type)
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         what = str(err)
         raise StoreError(f"read: {path}: damaged: {what[:1].lower()}{what[1:]}") from err

@@ -315,6 +315,17 @@ def test_update_can_refuse_a_limit_below_the_usage(folder: Folder) -> None:
     assert folder.read("memory.max") == "101"
 
 
+def test_what_is_to_end_gets_the_processor_back(folder: Folder) -> None:
+    (folder.path / "inner").mkdir()
+    for place in ("", "inner/"):
+        folder.write(**{f"{place}cpu__max": "1000 1000000", f"{place}cpu__weight": "1"})
+    cgroup.hasten(folder.fd)
+    for place in ("", "inner/"):
+        assert folder.read(f"{place}cpu.max").startswith("max")
+        assert folder.read(f"{place}cpu.weight") == "10000"
+    assert not (folder.path / "cpu.idle").exists()
+
+
 def test_stats_of_all_that_a_kernel_keeps(folder: Folder) -> None:
     pressure = "some avg10=1.50 avg60=0.00 avg300=0.00 total=7\n"
     folder.write(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 SCRIPT = """
 import os, select, sys
@@ -28,6 +26,8 @@ assert poller.poll(20000)
 
 def test_a_hole_among_the_callers_descriptors_is_no_standard_stream(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    subprocess.run([sys.executable, "-c", SCRIPT, str(out)], check=True, timeout=60)
+    checkout = str(Path(__file__).parents[2])
+    words = [sys.executable, "-c", SCRIPT, str(out)]
+    subprocess.run(words, check=True, timeout=60, env={**os.environ, "PYTHONPATH": checkout})
     wanted = ["/dev/null"] * 3 + [str(out)] * 3
     assert out.read_text().splitlines() == wanted
