@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,6 @@ from pycontain import Engine
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-def pytest_configure() -> None:
-    """A shell starts what goes on in the background with SIGINT ignored, and exec keeps that."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
