@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import leaks
 import pytest
 from harness import wait_until
 from ordinary import NAME, User, ordinary_user, processes_of
@@ -469,11 +470,11 @@ def test_a_killed_program_leaves_nothing(user: User) -> None:
     with playing(user, script) as program:
         [child] = [
             pid for pid in processes_of(user.entry.pw_uid)
-            if f"\nPPid:\t{program.pid}\n" in Path(f"/proc/{pid}/status").read_text()
+            if f"\nPPid:\t{program.pid}\n" in leaks.text(f"/proc/{pid}/status")
         ]  # fmt: skip
         program.kill()
         program.wait(seconds(20))
-        wait_until(lambda: running(user) == {Path(f"/proc/{child}/comm").read_text().strip()})
+        wait_until(lambda: running(user) == {leaks.text(f"/proc/{child}/comm").strip()})
         os.kill(child, signal.SIGKILL)
     names = user.run("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout.decode()
     user.run("rm", "-f", "stays")

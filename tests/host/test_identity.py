@@ -45,7 +45,7 @@ def forge(store: Store, identity: str, boot: str | None = None, **changes: int) 
     record = msgspec.structs.replace(record, **changes, **({"boot": boot} if boot else {}))
     files.write_atomic(paths.run_record, files.dump(record))
     if boot:
-        files.write_atomic(f"{paths.folder}/run", f"{record.run} {boot}\n".encode())
+        files.write_word(f"{paths.folder}/run", f"{record.run} {boot}")
     return record
 
 
@@ -132,8 +132,8 @@ def test_another_boot(store: Store, bystander: subprocess.Popen[bytes]) -> None:
         ),
     )
     marker = f"{store.layout.container(identity).folder}/run"
-    run = files.read(marker).split()[0]
-    files.write_atomic(marker, run + b" " + OTHER_BOOT.encode() + b"\n")
+    run = files.read_word(marker).split()[0]
+    files.write_word(marker, f"{run} {OTHER_BOOT}")
     status = store.view(identity).status
     assert status.state == "exited"
     assert status.record is not None
@@ -160,8 +160,8 @@ def test_after_a_reboot_the_state_folder_is_empty(store: Store) -> None:
     _kill(identity, store.run_record(identity))
     paths = store.layout.container(identity)
     marker = f"{paths.folder}/run"
-    run = files.read(marker).split()[0]
-    files.write_atomic(marker, run + b" " + OTHER_BOOT.encode() + b"\n")
+    run = files.read_word(marker).split()[0]
+    files.write_word(marker, f"{run} {OTHER_BOOT}")
     shutil.rmtree(store.layout.state)
     from pycontain import Engine
 

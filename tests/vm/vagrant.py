@@ -213,12 +213,11 @@ class Run:
             raise Failed(f"pycontain run: {said}")
         native = f"/{ENVIRONMENT}/lib/{disk.python()}/site-packages/pycontain/_native"
         pytest = "python3 -m pytest -q -p no:cacheprovider -p no:randomly"
-        print(
-            self.ssh(
-                f"cd /vagrant && sudo cp -r {native} pycontain/ && "
-                f"sudo PYCONTAIN_TEST_VM=1 {pytest} {' '.join(TESTS)}"
-            )
+        said = self.ssh(
+            f"cd /vagrant && sudo cp -r {native} pycontain/ && "
+            f"sudo PYCONTAIN_TEST_VM=1 {pytest} {' '.join(TESTS)}"
         )
+        print(said, flush=True)  # our end is os._exit
 
 
 def mount(*words: str) -> None:
@@ -277,6 +276,22 @@ def apart(folder: Path) -> int:
     return done.returncode
 
 
+def first_process(folder: Path) -> int:
+    """The first process of the process namespace: waits for whoever has no parent any more.
+
+    libvirt's QEMU and dnsmasq are such. It takes one that nobody waits for as running, and its
+    ``destroy`` tries for a minute to end it.
+    """
+    child = os.fork()
+    if child == 0:
+        os._exit(inside(folder))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else FAILED
+
+
 def inside(folder: Path) -> int:
     """The run itself, in the namespaces."""
     run = Run(folder, get())
@@ -296,7 +311,7 @@ def main() -> int:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.inside:
-        return inside(asked.inside)
+        return first_process(asked.inside)
     # So that folders go then too; the namespaces end with whoever made them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     lacking = missing()
