@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.vm
 
-SCHEDULER = Path("/sys/block/nvme0n1/queue/scheduler")
 NOT_THERE = {"major": 240, "minor": 7}
 
 
@@ -112,32 +110,39 @@ def with_cost_model(enable: int) -> None:
 
 
 @pytest.fixture
-def bfq() -> Iterator[None]:
-    """The disk under the scheduler BFQ."""
-    before = SCHEDULER.read_text().partition("[")[2].partition("]")[0]
+def slow_disk() -> Iterator[str]:
+    """``MAJOR:MINOR`` of a disk that takes 5 ms for a request, one at a time, under BFQ.
+
+    However slow the processor is, two readers have to wait for such a disk, and BFQ for the one of
+    more weight.
+    """
     subprocess.run(["modprobe", "bfq"], check=True)
-    SCHEDULER.write_text("bfq")
-    yield
-    SCHEDULER.write_text(before)
+    words = "nr_devices=1 queue_mode=2 irqmode=2 completion_nsec=5000000 hw_queue_depth=1"
+    subprocess.run(["modprobe", "null_blk", *words.split()], check=True)
+    queue = Path("/sys/block/nullb0/queue")
+    (queue / "scheduler").write_text("bfq")
+    (queue / "iosched/slice_idle").write_text("500")
+    yield Path("/sys/block/nullb0/dev").read_text().strip()
+    subprocess.run(["modprobe", "-r", "null_blk"], check=True)
     subprocess.run(["modprobe", "-r", "bfq"], check=True)
 
 
-def test_a_disk_is_shared_by_weight(bundle: Bundle, place: str, bfq: None) -> None:
+def test_a_disk_is_shared_by_weight(bundle: Bundle, slow_disk: str) -> None:
     other = bundle.another()
-    with open(f"{place}/file", "wb") as file:
-        file.write(os.urandom(MIB) * 16)
-        os.fsync(file.fileno())
+    major, minor = map(int, slow_disk.split(":"))
+    rule = {"allow": True, "type": "b", "major": major, "minor": minor, "access": "r"}
     for one, weight in ((bundle, 20), (other, 1000)):
-        one.mounts.append(bind(place, "/mnt"))
-        one.linux["resources"] = {"blockIO": {"weight": weight}}
-        one.up_sh("while :; do dd if=/mnt/file of=/dev/null bs=256k iflag=direct; done")
+        one.mounts.append(bind("/dev/nullb0", "/disk"))
+        one.linux["resources"] = {"blockIO": {"weight": weight}, "devices": [rule]}
+        one.up("dd", "if=/disk", "of=/dev/null", "bs=64k", "iflag=direct")
     light, heavy = group_of(bundle), group_of(other)
     assert light.text("io.bfq.weight") == "default 20"
 
     def read() -> tuple[int, ...]:
-        return tuple(int(one.device("io.stat", disk()).get("rbytes", 0)) for one in (light, heavy))
+        return tuple(int(one.device("io.stat", slow_disk).get("rios", 0)) for one in (light, heavy))
 
-    _, grown = growth(read, 64 * MIB)
-    assert grown[1] > 2 * grown[0]
-    update(bundle, {"blockIO": {"weight": 30, "weightDevice": [device(weight=40)]}})
-    assert set(light.text("io.bfq.weight").splitlines()) == {"default 30", f"{disk()} 40"}
+    _, grown = growth(read, 600)
+    assert grown[1] > 3 * grown[0]
+    entry = {"major": major, "minor": minor, "weight": 40}
+    update(bundle, {"blockIO": {"weight": 30, "weightDevice": [entry]}})
+    assert set(light.text("io.bfq.weight").splitlines()) == {"default 30", f"{slow_disk} 40"}
