@@ -127,7 +127,7 @@ def slow_disk() -> Iterator[str]:
     subprocess.run(["modprobe", "-r", "bfq"], check=True)
 
 
-def test_a_disk_is_shared_by_weight(bundle: Bundle, slow_disk: str) -> None:
+def test_a_disk_is_shared_by_weight(slow_disk: str, bundle: Bundle) -> None:
     other = bundle.another()
     major, minor = map(int, slow_disk.split(":"))
     rule = {"allow": True, "type": "b", "major": major, "minor": minor, "access": "r"}

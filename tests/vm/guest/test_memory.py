@@ -120,7 +120,7 @@ def fill(count: int) -> list[str]:
 
 
 def test_what_exceeds_the_limit_goes_to_swap_as_far_as_that_goes(
-    bundle: Bundle, swap: None
+    swap: None, bundle: Bundle
 ) -> None:
     limited(bundle, 24 * MIB, 64 * MIB)
     bundle.up()
@@ -148,7 +148,7 @@ def test_what_exceeds_the_limit_goes_to_swap_as_far_as_that_goes(
 
 
 def test_none_of_it_goes_to_swap_where_memory_and_swap_are_equal(
-    bundle: Bundle, swap: None
+    swap: None, bundle: Bundle
 ) -> None:
     limited(bundle, 24 * MIB)
     bundle.up()
