@@ -31,9 +31,9 @@ BROKEN = "#include <stdlib.h>\nint main(void) { volatile char *at = malloc(4); r
 FLOOD = 8 << 20
 
 # What these test is what the C parts do; the others would only take longer.
-OTHERS = ("run", "lifecycle", "exec", "attach", "log", "monitor", "safety")
+OTHERS = ("exec", "attach", "log", "monitor")
 # Of the OCI suite what the runner, its clone and the hooks do.
-OCI = ("process", "mounts", "namespaces", "hooks", "exec")
+OCI = ("hooks", "namespaces")
 # What is true of the programs as they are installed: their size, their memory, how they are linked.
 AS_INSTALLED = "small or makes_it_wait or memory or bounded or static or own_program"
 
