@@ -97,14 +97,14 @@ _TOP = scene(
 
 _EVENTS = scene(
     "events",
-    Row("run --rm --name job -l app=job -l tier='a b' BOX sh -c 'exit 3'", save="job"),
-    Row(f"events {_CONTAINERS} -f container=job {_NAMED}", until="destroy job"),
-    f"events {_CONTAINERS} -f container=job -f event=die --format '{{{{.Type}}}} {{{{.Status}}}}"
+    Row("run --rm --name teller -l app=teller -l tier='a b' BOX sh -c 'exit 3'", save="teller"),
+    Row(f"events {_CONTAINERS} -f container=teller {_NAMED}", until="destroy teller"),
+    f"events {_CONTAINERS} -f container=teller -f event=die --format '{{{{.Type}}}} {{{{.Status}}}}"
     " {{.From}} {{.Scope}} {{.Actor.Attributes.exitCode}}'",
-    f"events {_CONTAINERS} -f event=create -f label=app=job",
+    f"events {_CONTAINERS} -f event=create -f label=app=teller",
     # its times are no words
-    Row(f"events {_CONTAINERS} -f event=create -f label=app=job --format json", any_out=True),
-    f"events {_CONTAINERS} -f event=create -f label=app=job --format '{{{{json .Actor}}}}'",
+    Row(f"events {_CONTAINERS} -f event=create -f label=app=teller --format json", any_out=True),
+    f"events {_CONTAINERS} -f event=create -f label=app=teller --format '{{{{json .Actor}}}}'",
     "run -d --name web -l app=web BOX sleep 1000",
     Row("exec web sh -c 'exit 4'"),
     "kill -s WINCH web",
@@ -122,15 +122,15 @@ _EVENTS = scene(
     f"events {_CONTAINERS} -f event=rename -f label=app=web"
     " --format '{{json .Actor.Attributes}}'",
     f"events {_CONTAINERS} -f label=app=web -f label=nosuch",
-    f"events {_CONTAINERS} -f container=nosuch -f container=job -f event=start -f event=die"
+    f"events {_CONTAINERS} -f container=nosuch -f container=teller -f event=start -f event=die"
     f" {_NAMED}",
     f"events {_CONTAINERS} -f image=busybox -f event=create -f label=app {_NAMED}",
     f"events {_CONTAINERS} -f image=nosuch",
     f"events {_EVER} -f scope=swarm",
-    "create --name bad BOX nosuch",
-    Row("start bad", err="executable file not found in $PATH"),
-    "rm bad",
-    Row(f"events {_CONTAINERS} -f container=bad {_NAMED}", until="destroy bad"),
+    "create --name unfit BOX nosuch",
+    Row("start unfit", err="executable file not found in $PATH"),
+    "rm unfit",
+    Row(f"events {_CONTAINERS} -f container=unfit {_NAMED}", until="destroy unfit"),
     "events --since 0 --until 1",
     "events --until 2020-01-01",
     Row("events --since 0s --until 1h", err="cannot be after `until` time"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -36,12 +37,15 @@ def test_answers_are_dockers(
     )
     recorded = live.recorded().answers(scene)
     assert recorded is not None, "python -m tests.host.parity.record"
-    with ThreadPoolExecutor(1) as beside:
+    with contextlib.ExitStack() as stack:
+        if docker:
+            # Whatever fails: the next scene finds a docker without containers.
+            stack.callback(docker.clear)
+        beside = stack.enter_context(ThreadPoolExecutor(1))
         dockers = beside.submit(docker.play, scene, recorded) if docker else None
         answers = ours.play(scene)
     found = judge.problems(scene, answers, recorded, live=False)
     if docker and dockers:
-        docker.clear()
         now = judge.problems(scene, answers, dockers.result(), live=True)
         found += [f"(live) {problem}" for problem in now if problem not in found]
     assert not found, "\n" + "\n".join(found)
