@@ -13,7 +13,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SIGKILL = 9
 _V1_NAMES = {"io": "blkio"}
 _LIFTED = (("cpu.max", "max"), ("cpu.idle", "0"), ("cpu.weight", "10000"))
-_PATIENCE = 5.0  # seconds for a killed process to leave its cgroup
+_PATIENCE = 30.0  # seconds for a killed process to leave its cgroup: a host may be busy
 
 
 def mount_points(mounts: str = "/proc/self/mountinfo") -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _SOON = 100  # milliseconds for a killed process to end, where it gets the processor
-_PATIENCE = 20_000  # where it does not
+_PATIENCE = 60_000  # where it does not: a host may be busy
 
 
 def hooks(spec: oci.Spec, kind: str) -> Sequence[oci.Hook]:

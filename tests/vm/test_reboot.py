@@ -54,7 +54,8 @@ set -eu
 mkdir -p {BUNDLE}/rootfs/bin
 cp /bin/busybox {BUNDLE}/rootfs/bin/sleep
 cd {BUNDLE}
-test -e config.json || {RUNTIME} spec
+rm -f config.json
+{RUNTIME} spec
 python3 - <<END
 import json
 with open("config.json") as file:
