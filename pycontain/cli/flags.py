@@ -175,6 +175,18 @@ class Verb:
         self.failure = failure
         self.command = command
 
+    def renamed(self, name: str) -> Verb:
+        """Return the same verb under another name, in its examples too."""
+        return Verb(
+            name, self.usage, self.summary, self.run,
+            flags=self.flags, least=self.least, most=self.most, mixed=self.mixed,
+            examples=[
+                (command.replace(f"pycontain {self.name}", f"pycontain {name}", 1), meaning)
+                for command, meaning in self.examples
+            ],
+            failure=self.failure, command=self.command,
+        )  # fmt: skip
+
     def check_count(self, count: int) -> None:
         """Raise UsageError when `count` arguments are too few or too many."""
         if count >= self.least and (self.most is None or count <= self.most):
@@ -337,10 +349,21 @@ def filter_(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-FORMAT = Flag(
-    "format",
-    "format the output: 'json', a Go template, or 'table' and a template",
-    short="f",
-    metavar="format",
-)
+_FORMAT = "format the output: 'json', a Go template, or 'table' and a template"
+FORMAT = Flag("format", _FORMAT, short="f", metavar="format")
 """``-f``/``--format`` of the verbs whose ``-f`` is not a filter."""
+
+LISTING_FORMAT = Flag("format", _FORMAT, metavar="format")
+"""``--format`` of a listing, whose ``-f`` is the filter."""
+
+
+def listing_filter(example: str) -> Flag:
+    """Return ``-f``/``--filter`` of a listing."""
+    return Flag(
+        "filter",
+        f"show only what matches, as {example}",
+        short="f",
+        kind="list",
+        metavar="name=value",
+        convert=filter_,
+    )

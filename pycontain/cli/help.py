@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pycontain.cli.main import GLOBAL_FLAGS, VERBS, load_verb
+from pycontain.cli.main import GLOBAL_FLAGS, NOUNS, VERBS, load_verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pycontain.cli.flags import Flag, Verb
 
@@ -58,20 +58,49 @@ class VerbCommand(click.Command):
 
 
 class LazyGroup(click.Group):
-    """All verbs; each is loaded when its help is asked for."""
+    """Verbs; each is loaded when its help is asked for.
+
+    Args:
+        prefix: of their names in the table: a noun and a blank, or nothing.
+        verbs: their names.
+        settings: of click.Group.
+    """
+
+    def __init__(self, prefix: str, verbs: Iterable[str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.prefix = prefix
+        self.verbs = sorted(verbs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base class names it
         """Return the names of all verbs."""
-        return sorted(VERBS)
+        return self.verbs
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the base class names it
         """Return one verb, None where there is none of that name."""
-        return VerbCommand(load_verb(cmd_name)) if cmd_name in VERBS else None
+        if not self.prefix and cmd_name in NOUNS:
+            return _noun(cmd_name)
+        if cmd_name not in self.verbs:
+            return None
+        return VerbCommand(load_verb(self.prefix + cmd_name))
+
+
+def _noun(name: str) -> LazyGroup:
+    summary, verbs = NOUNS[name]
+    return LazyGroup(
+        f"{name} ",
+        verbs,
+        name=name,
+        help=f"{summary}.",
+        epilog=f"Run '{_PROGRAM} {name} COMMAND --help' for more information on a command.",
+        subcommand_metavar="COMMAND",
+    )
 
 
 def _group(flags: Sequence[Flag]) -> LazyGroup:
     return LazyGroup(
-        _PROGRAM,
+        "",
+        [*VERBS, *NOUNS],
+        name=_PROGRAM,
         params=[_option(flag) for flag in flags],
         help="A low-level container runtime and daemonless engine.",
         epilog=f"Run '{_PROGRAM} COMMAND --help' for more information on a command.",
@@ -79,14 +108,15 @@ def _group(flags: Sequence[Flag]) -> LazyGroup:
     )
 
 
-def help_text(verb: Verb | None) -> str:
-    """Return the help text of a verb; None is the program's own."""
+def help_text(verb: Verb | None, noun: str = "") -> str:
+    """Return the help text of a verb; None is that of the noun, or the program's own."""
     # click cuts summaries to the width of the terminal it finds; here it is told
     settings: dict[str, Any] = {"max_content_width": _WIDTH, "terminal_width": _WIDTH}
     group = _group(GLOBAL_FLAGS)
     context = click.Context(group, info_name=_PROGRAM, **settings)
-    if verb is None:
+    if verb is None and not noun:
         return f"{group.get_help(context)}\n"
-    command = VerbCommand(verb)
-    inner = click.Context(command, parent=context, info_name=verb.name, **settings)
+    command = _noun(noun) if verb is None else VerbCommand(verb)
+    name = noun if verb is None else verb.name
+    inner = click.Context(command, parent=context, info_name=name, **settings)
     return f"{command.get_help(inner)}\n"

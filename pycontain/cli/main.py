@@ -16,39 +16,92 @@ from pycontain.cli.flags import Flag, HelpRequested, UsageError, Verb, closest, 
 from pycontain.errors import KernelError, PycontainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from pycontain.config import Config
     from pycontain.engine import Engine
 
 VERBS = {
     "attach": "pycontain.cli.attach:ATTACH",
+    "completion": "pycontain.cli.completion:COMPLETION",
     "cp": "pycontain.cli.cp:CP",
     "create": "pycontain.cli.run:CREATE",
     "diff": "pycontain.cli.diff:DIFF",
     "events": "pycontain.cli.events:EVENTS",
     "exec": "pycontain.cli.exec:EXEC",
     "export": "pycontain.cli.export:EXPORT",
+    "history": "pycontain.cli.image_names:HISTORY",
     "images": "pycontain.cli.images:IMAGES",
     "info": "pycontain.cli.system:INFO",
     "inspect": "pycontain.cli.inspect:INSPECT",
     "kill": "pycontain.cli.lifecycle:KILL",
+    "load": "pycontain.cli.transfer:LOAD",
+    "login": "pycontain.cli.transfer:LOGIN",
+    "logout": "pycontain.cli.transfer:LOGOUT",
     "logs": "pycontain.cli.logs:LOGS",
     "pause": "pycontain.cli.pause:PAUSE",
     "ps": "pycontain.cli.ps:PS",
+    "pull": "pycontain.cli.transfer:PULL",
+    "push": "pycontain.cli.transfer:PUSH",
     "rename": "pycontain.cli.rename:RENAME",
     "restart": "pycontain.cli.lifecycle:RESTART",
     "rm": "pycontain.cli.lifecycle:RM",
+    "rmi": "pycontain.cli.image_names:RMI",
     "run": "pycontain.cli.run:RUN",
+    "save": "pycontain.cli.transfer:SAVE",
     "start": "pycontain.cli.start:START",
     "stats": "pycontain.cli.stats:STATS",
     "stop": "pycontain.cli.lifecycle:STOP",
     "update": "pycontain.cli.update:UPDATE",
+    "tag": "pycontain.cli.image_names:TAG",
     "top": "pycontain.cli.top:TOP",
     "unpause": "pycontain.cli.pause:UNPAUSE",
     "version": "pycontain.cli.system:VERSION",
     "wait": "pycontain.cli.lifecycle:WAIT",
 }
 """Name of the verb to module and attribute."""
+
+_CONTAINER_VERBS = (
+    "attach commit cp create diff exec export inspect kill logs pause port ps rename restart rm run"
+    " start stats stop top unpause update wait"
+)  # docker's; of them those that there are here
+_IMAGE_VERBS = "build history import load pull push save tag"
+
+NOUNS: dict[str, tuple[str, dict[str, str]]] = {
+    "container": (
+        "Manage containers",
+        {
+            **{name: name for name in _CONTAINER_VERBS.split() if name in VERBS},
+            "inspect": "pycontain.cli.inspect:CONTAINER_INSPECT",
+            "list": "ps",
+            "ls": "ps",
+            "prune": "pycontain.cli.prune:CONTAINER_PRUNE",
+        },
+    ),
+    "image": (
+        "Manage images",
+        {
+            **{name: name for name in _IMAGE_VERBS.split() if name in VERBS},
+            **({"rm": "rmi"} if "rmi" in VERBS else {}),
+            "exists": "pycontain.cli.image_names:EXISTS",
+            "inspect": "pycontain.cli.inspect:IMAGE_INSPECT",
+            "prune": "pycontain.cli.image_names:PRUNE",
+            "list": "images",
+            "ls": "images",
+        },
+    ),
+    "system": (
+        "Manage the store, and look at the machine",
+        {
+            "check": "pycontain.cli.check:CHECK",
+            "df": "pycontain.cli.disk:DF",
+            "events": "events",
+            "info": "info",
+            "prune": "pycontain.cli.prune:SYSTEM_PRUNE",
+        },
+    ),
+}
+"""Name of the noun to its summary and its verbs: one of VERBS, or module and attribute."""
 
 GLOBAL_FLAGS = (
     switch("debug", "log each step with its duration, show tracebacks", short="D"),
@@ -71,15 +124,28 @@ class App:
         self.root = root
         self.state = state
         self.debug = debug
-        self._make_engine = make_engine or _make_engine
+        self._make_engine = make_engine
         self._engine: Engine | None = None
+        self._settings: Config | None = None
 
     @property
     def engine(self) -> Engine:
         """The engine."""
         if self._engine is None:
-            self._engine = self._make_engine(self.root, self.state)
+            if self._make_engine is None:
+                self._engine = _make_engine(self.root, self.state, self.settings)
+            else:
+                self._engine = self._make_engine(self.root, self.state)
         return self._engine
+
+    @property
+    def settings(self) -> Config:
+        """What is configured; read once, before the namespaces of an ordinary user are entered."""
+        if self._settings is None:
+            from pycontain import config
+
+            self._settings = config.load(os.environ)
+        return self._settings
 
     def each(self, names: Sequence[str], act: Callable[[str], object]) -> int:
         """Do `act` for each name; an error is reported and the others are done all the same.
@@ -104,15 +170,15 @@ class App:
         return 1
 
 
-def _make_engine(root: str | None, state: str | None) -> Engine:
+def _make_engine(root: str | None, state: str | None, settings: Config) -> Engine:
     if os.geteuid() != 0:
-        root, state = _enter_user_namespace(root, state)
+        root, state = _enter_user_namespace(root, state, settings)
     from pycontain.engine import Engine
 
-    return Engine(root=root, state=state)
+    return Engine(root=root, state=state, settings=settings)
 
 
-def _enter_user_namespace(root: str | None, state: str | None) -> tuple[str, str]:
+def _enter_user_namespace(root: str | None, state: str | None, settings: Config) -> tuple[str, str]:
     """Enter the namespaces of an ordinary user and return the user's own folders.
 
     setns(2) wants a process of one thread; inside, the uid reads as 0, so the folders are found
@@ -123,7 +189,9 @@ def _enter_user_namespace(root: str | None, state: str | None) -> tuple[str, str
     from pycontain.store import files
     from pycontain.store.layout import Layout
 
-    default = Layout.default(os.environ) if root is None or state is None else None
+    default = None
+    if root is None or state is None:
+        default = Layout.default(os.environ, settings=settings)
     chosen = Layout(root or default.root, state or default.state) if default else None
     layout = chosen or Layout(root or "", state or "")
     files.make_folders(layout.state)
@@ -132,12 +200,14 @@ def _enter_user_namespace(root: str | None, state: str | None) -> tuple[str, str
 
 
 def load_verb(name: str) -> Verb:
-    """Import and return a verb of the table."""
+    """Import and return a verb of the table, ``run`` or ``container run``."""
     import importlib
 
-    module, _, attribute = VERBS[name].partition(":")
+    noun, _, last = name.rpartition(" ")
+    place = NOUNS[noun][1][last] if noun else VERBS[name]
+    module, _, attribute = VERBS.get(place, place).partition(":")
     verb: Verb = getattr(importlib.import_module(module), attribute)
-    return verb
+    return verb.renamed(name) if noun else verb
 
 
 def main(
@@ -179,6 +249,7 @@ class _Run:
         self.words = words
         self.make_engine = make_engine
         self.debug = False
+        self.noun = ""
         self.verb: Verb | None = None
 
     def guarded(self) -> int:
@@ -187,11 +258,11 @@ class _Run:
         except HelpRequested:
             from pycontain.cli.help import help_text
 
-            streams.write(help_text(self.verb))
+            streams.write(help_text(self.verb, self.noun))
             return 0
         except UsageError as err:
             self.complain_of(err)
-            streams.complain(_usage(self.verb))
+            streams.complain(_usage(self.verb, self.noun))
             return err.code
         except PycontainError as err:
             self.complain_of(err)
@@ -218,13 +289,31 @@ class _Run:
             raise HelpRequested
         if values["debug"]:
             _log_steps()
-        if words[0] not in VERBS:
-            raise _unknown_verb(words[0])
-        self.verb = verb = load_verb(words[0])
-        verb_values, arguments = parse(verb.flags, words[1:], mixed=verb.mixed)
+        if words[0] == "__complete":
+            from pycontain.cli.complete import complete
+
+            return complete(words[1:], values["root"], values["state"])
+        name, words = self.find(words)
+        self.verb = verb = load_verb(name)
+        verb_values, arguments = parse(verb.flags, words, mixed=verb.mixed)
         verb.check_count(len(arguments))
         app = App(values["root"], values["state"], self.debug, self.make_engine)
         return verb.run(app, verb_values, arguments)
+
+    def find(self, words: list[str]) -> tuple[str, list[str]]:
+        """Return the verb's name, with its noun, and what follows."""
+        first, *rest = words
+        if first in VERBS:
+            return first, rest
+        if first not in NOUNS:
+            raise _unknown_verb(first, [*VERBS, *NOUNS])
+        self.noun = first
+        _, rest = parse((), rest, mixed=False)  # of a noun there is no flag but --help
+        if not rest:
+            raise HelpRequested
+        if rest[0] not in NOUNS[first][1]:
+            raise _unknown_verb(rest[0], NOUNS[first][1], f"{first} ")
+        return f"{first} {rest[0]}", rest[1:]
 
     @staticmethod
     def trace(error: Exception) -> None:
@@ -269,18 +358,19 @@ def check_text(words: Sequence[str]) -> None:
                 raise UsageError(f"argument {word!a} is not valid utf-8") from err
 
 
-def _unknown_verb(name: str) -> UsageError:
-    close = closest(name, list(VERBS))
+def _unknown_verb(name: str, known: Iterable[str], noun: str = "") -> UsageError:
+    close = closest(name, list(known))
     return UsageError(
-        f"unknown command: pycontain {name}",
-        f"did you mean pycontain {close}?" if close else None,
+        f"unknown command: pycontain {noun}{name}",
+        f"did you mean pycontain {noun}{close}?" if close else None,
         code=1,
     )
 
 
-def _usage(verb: Verb | None) -> str:
+def _usage(verb: Verb | None, noun: str) -> str:
     if verb is None:
-        return "Run 'pycontain --help' for more information\n"
+        words = f"pycontain {noun} --help" if noun else "pycontain --help"
+        return f"Run '{words}' for more information\n"
     return (
         f"\nUsage:  pycontain {verb.name} {verb.usage}\n\n"
         f"Run 'pycontain {verb.name} --help' for more information\n"

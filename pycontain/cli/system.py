@@ -1,4 +1,4 @@
-"""``version`` and ``info``."""
+"""``version``, and ``info``, which is ``system info`` too."""
 
 from __future__ import annotations
 
@@ -106,6 +106,22 @@ def _info_document(app: App) -> dict[str, Any]:
         "Name": machine.nodename,
         "ServerVersion": pycontain.__version__,
         "Rootless": engine.rootless,
+        "Configuration": _configuration(app),
+    }
+
+
+def _configuration(app: App) -> dict[str, dict[str, Any]]:
+    """Return each setting's value and origin, as this command goes by them."""
+    settings, layout = app.settings, app.engine.layout
+    # what the user's folders are, and what flags say, no file says
+    used = {"root": layout.root, "state": layout.state}
+    flags = {"root": app.root, "state": app.state}
+    return {
+        name: {
+            "Value": used.get(name, getattr(settings, name)),
+            "Origin": f"--{name}" if flags.get(name) else origin,
+        }
+        for name, origin in settings.origins.items()
     }
 
 
@@ -133,6 +149,10 @@ def _info(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG00
     lines = [f"{title}: {_word(document[name])}" for title, name in _INFO_LINES]
     lines.append(f"Total memory: {document['MemTotal'] / (1 << 30):.4g}GiB")
     lines.append(f"Name: {document['Name']}")
+    lines.append("Configuration:")
+    for name, entry in document["Configuration"].items():
+        value = "none" if entry["Value"] is None else entry["Value"]
+        lines.append(f" {name}: {value} ({entry['Origin']})")
     return _write(document, values["format"], lines)
 
 
@@ -163,5 +183,6 @@ INFO = Verb(
     examples=(
         ("pycontain info", "the store and the machine"),
         ("pycontain info -f '{{.ContainersRunning}}'", "how many run"),
+        ("pycontain info -f '{{json .Configuration}}'", "what is configured, and where"),
     ),
 )

@@ -22,7 +22,8 @@ FLOORS = (
     ("kernel",),
     ("store",),
     ("model",),
-    ("errors", "config", "trace"),
+    ("config", "trace"),
+    ("errors",),
     ("_native",),
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

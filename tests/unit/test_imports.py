@@ -21,6 +21,7 @@ DEAR = {
 # Importing the module brings nothing of DEAR, but what is named here.
 MODULES: dict[str, set[str]] = {
     "pycontain": set(),
+    "pycontain.config": set(),
     "pycontain.errors": set(),
     "pycontain.trace": set(),
     "pycontain.kernel.capability": set(),

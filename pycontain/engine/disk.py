@@ -1,0 +1,337 @@
+"""What the store takes on disk, and giving back what nobody uses."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError
+from pycontain.model import parse
+from pycontain.store import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pycontain.engine import Engine
+    from pycontain.engine.containers import View
+    from pycontain.engine.images import Removal
+    from pycontain.image.store import Image
+
+    Labels = dict[str, str]
+
+_ACTIVE = ("running", "paused")
+_REBASE = 2000  # characters of a path after which it is begun anew at a descriptor (PATH_MAX)
+
+
+class Part(NamedTuple):
+    """One kind of what is in the store.
+
+    Attributes:
+        total, active: how many there are, and are in use.
+        size, reclaimable: bytes, of all and of those that are not in use.
+    """
+
+    total: int
+    active: int
+    size: int
+    reclaimable: int
+
+
+class ImageUse(NamedTuple):
+    """What one image takes; bytes. `shared` is of layers that other images have too."""
+
+    image: Image
+    size: int
+    shared: int
+    containers: int
+
+
+class ContainerUse(NamedTuple):
+    """What one container takes; bytes.
+
+    Attributes:
+        writable: what it has written to its root.
+        log: with the rotated ones.
+        volumes: one for each of its anonymous volumes.
+    """
+
+    view: View
+    writable: int
+    log: int
+    volumes: tuple[int, ...]
+
+
+class Usage(NamedTuple):
+    """What the store takes."""
+
+    images: tuple[ImageUse, ...]
+    containers: tuple[ContainerUse, ...]
+    image_part: Part
+    container_part: Part
+    volume_part: Part
+    cache_part: Part
+
+
+def usage(engine: Engine, problems: list[PycontainError]) -> Usage:
+    """Measure the store.
+
+    Args:
+        engine: over it, in this process.
+        problems: gets an error for each container that cannot be read.
+    """
+    layout = engine.layout
+    views = engine.containers.list(all=True, problems=problems)
+    images = tuple(_image_uses(engine, views))
+    containers = tuple(_container_use(view) for view in views)
+    return Usage(
+        images,
+        containers,
+        _image_part(images, folder_size(layout.images) + folder_size(layout.layers), views),
+        _container_part(containers),
+        _volume_part(containers),
+        Part(
+            len(_entries(layout.cache)) + len(_entries(layout.work)),
+            len(_entries(layout.work)),
+            folder_size(layout.cache) + folder_size(layout.work),
+            folder_size(layout.cache),
+        ),
+    )
+
+
+def _image_uses(engine: Engine, views: Sequence[View]) -> Iterator[ImageUse]:
+    images = engine.images.list()
+    counts: dict[str, int] = {}
+    for image in images:
+        for layer in image.layers:
+            counts[layer] = counts.get(layer, 0) + 1
+    sizes = {layer: folder_size(engine.layout.layer(layer)) for layer in counts}
+    for image in images:
+        layers = set(image.layers)
+        yield ImageUse(
+            image,
+            sum(sizes[layer] for layer in layers),
+            sum(sizes[layer] for layer in layers if counts[layer] > 1),
+            sum(view.container.image_id == image.id for view in views),
+        )
+
+
+def _image_part(images: Sequence[ImageUse], size: int, views: Sequence[View]) -> Part:
+    used = {layer for view in views for layer in view.container.layers}
+    active = [use for use in images if use.containers]
+    # an image is there twice: its layers unpacked, and packed as they came
+    kept = sum(use.size + use.image.size for use in active if used.issuperset(use.image.layers))
+    return Part(len(images), len(active), size, max(0, size - kept) if active else size)
+
+
+def _container_use(view: View) -> ContainerUse:
+    paths = view.paths
+    folder, name = os.path.split(paths.log)
+    log = sum(
+        _file_size(f"{folder}/{entry}") for entry in _entries(folder) if entry.startswith(name)
+    )
+    volumes = tuple(folder_size(f"{paths.volumes}/{at}") for at in _entries(paths.volumes))
+    return ContainerUse(view, folder_size(paths.upper), log, volumes)
+
+
+def _container_part(containers: Sequence[ContainerUse]) -> Part:
+    sizes = [(use.writable + use.log, use.view.status.state in _ACTIVE) for use in containers]
+    return Part(
+        len(sizes),
+        sum(active for _, active in sizes),
+        sum(size for size, _ in sizes),
+        sum(size for size, active in sizes if not active),
+    )
+
+
+def _volume_part(containers: Sequence[ContainerUse]) -> Part:
+    # anonymous ones, each of a container: none of them is of no use
+    sizes = [size for use in containers for size in use.volumes]
+    return Part(len(sizes), len(sizes), sum(sizes), 0)
+
+
+# ---- giving back ----
+
+
+def selection(pairs: Sequence[tuple[str, str]], now: int) -> Callable[[int, Labels], bool]:
+    """Return what says whether ``--filter`` means something made at a time, with its labels.
+
+    Args:
+        pairs: ``until`` a time; ``label`` and ``label!``, each a label or a label and its value.
+        now: nanoseconds since the epoch, as the times are.
+
+    Raises:
+        InvalidInput: an unknown name, or a time that is none.
+    """
+    moments = []
+    wanted: list[tuple[str, str, str]] = []
+    hated: list[tuple[str, str, str]] = []
+    for name, value in pairs:
+        if name == "until":
+            moments.append(parse.parse_time(value, now, "--filter until"))
+        elif name == "label":
+            wanted.append(value.partition("="))
+        elif name == "label!":
+            hated.append(value.partition("="))
+        else:
+            raise InvalidInput(f"invalid filter '{name}'", "there are label, label! and until")
+    if len(moments) > 1:
+        raise InvalidInput("more than one until filter specified")
+
+    def is_meant(created: int, labels: Labels) -> bool:
+        return (
+            all(created < moment for moment in moments)
+            and all(_has(labels, label) for label in wanted)
+            and not any(_has(labels, label) for label in hated)
+        )
+
+    return is_meant
+
+
+def _has(labels: Labels, label: tuple[str, str, str]) -> bool:
+    name, equals, value = label
+    return name in labels and (not equals or labels[name] == value)
+
+
+def prune_containers(
+    engine: Engine, is_meant: Callable[[int, Labels], bool], problems: list[PycontainError]
+) -> tuple[list[str], int]:
+    """Remove the containers that do not run, with their anonymous volumes.
+
+    Args:
+        engine: over the store, in this process.
+        is_meant: see ``selection``.
+        problems: gets an error for each that cannot be read or removed.
+
+    Returns:
+        The ids of those removed, and the bytes that were theirs.
+    """
+    removed = []
+    size = 0
+    for view in engine.containers.list(all=True, problems=problems):
+        container = view.container
+        labels = {**(container.config.labels or {}), **container.options.labels}
+        if view.status.state in _ACTIVE or not is_meant(container.created, labels):
+            continue
+        taken = folder_size(view.paths.folder)
+        try:
+            engine.containers.remove(container.id)
+        except (NotFound, InvalidState):
+            continue  # somebody else removed or started it meanwhile
+        except PycontainError as err:
+            problems.append(err)
+            continue
+        removed.append(container.id)
+        size += taken
+    return removed, size
+
+
+def prune_images(
+    engine: Engine, is_meant: Callable[[int, Labels], bool], *, every: bool
+) -> tuple[list[Removal], int]:
+    """Remove the images that no container stands on.
+
+    Args:
+        engine: over the store, in this process.
+        is_meant: see ``selection``.
+        every: also those that have a name.
+
+    Returns:
+        What was removed, and its bytes.
+
+    Raises:
+        PycontainError: an image cannot be removed.
+    """
+
+    def accept(image: Image) -> bool:
+        return is_meant(image.created or 0, image.config.labels or {})
+
+    removed, size = engine.images.prune(every=every, accept=accept)
+    return list(removed), size
+
+
+def prune_cache(engine: Engine) -> tuple[list[str], int]:
+    """Remove what is kept to be faster, compiled seccomp filters; whoever needs one makes it anew.
+
+    Returns:
+        The names of the files, and their bytes.
+
+    Raises:
+        StoreError: one cannot be removed.
+    """
+    folder = engine.layout.cache
+    removed = []
+    size = 0
+    for name in sorted(_entries(folder)):
+        if files.is_temporary(name):
+            continue
+        taken = _file_size(f"{folder}/{name}")
+        if files.remove(f"{folder}/{name}"):
+            removed.append(name)
+            size += taken
+    return removed, size
+
+
+# ---- measuring ----
+
+
+class _Base:
+    """A folder's descriptor, closed with the last path that begins at it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def folder_size(path: str) -> int:
+    """Return the bytes of all files below `path`, those with several names once; 0 without it.
+
+    Sizes are as stat(2) has them, holes counted. What vanishes meanwhile is not counted. A tree may
+    be deeper than a path can be long.
+
+    Raises:
+        StoreError: a folder cannot be read.
+    """
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    rest: list[tuple[_Base | None, str]] = [(None, path)]
+    while rest:
+        base, place = rest.pop()
+        try:
+            fd = os.open(place, flags, dir_fd=None if base is None else base.fd)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as err:
+            raise files.store_error("measure", path, err) from err
+        folder = _Base(fd)
+        deep = len(place) > _REBASE
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                    below = entry.is_dir(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if below:
+                    rest.append((folder, entry.name) if deep else (base, f"{place}/{entry.name}"))
+                elif info.st_nlink == 1 or (info.st_dev, info.st_ino) not in seen:
+                    seen.add((info.st_dev, info.st_ino))
+                    total += info.st_size
+        del folder
+    return total
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
