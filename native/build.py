@@ -40,6 +40,7 @@ PROGRAMS = {
 EXTENSIONS = {
     "seccomp_build": ([], ["-lseccomp"]),
     "kernel_build": (["spawn.c", "apart.c", "plan.c", "message.c", "hook.c"], []),
+    "layer_build": (["layer.c", "tree.c", "tar.c", "pax.c", "acl.c"], []),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from pycontain import config
 from pycontain.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -34,22 +35,33 @@ class Engine:
     Args:
         root: folder for what survives a reboot, default ``/var/lib/pycontain`` for root.
         state: folder for what dies with it, default ``/run/pycontain`` for root.
+        settings: what is configured, default what the user's files and environment say.
 
     Raises:
+        InvalidInput: the configuration is wrong.
         StoreError: the store cannot be made or is newer than this code.
         NotSupported: the kernel is too old.
     """
 
-    def __init__(self, root: str | None = None, state: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        state: str | None = None,
+        settings: config.Config | None = None,
+    ) -> None:
         from pycontain.kernel import release, userns
 
         release.require()
         outside = os.geteuid() != 0
         self.rootless = outside or userns.inside()
-        default = Layout.default(os.environ)
-        self.layout = (
-            Layout(root or default.root, state or default.state) if root or state else default
-        )
+        self.settings = config.load(os.environ) if settings is None else settings
+        if root and state:
+            self.layout = Layout(root, state)
+        else:
+            default = Layout.default(os.environ, settings=self.settings)
+            self.layout = (
+                Layout(root or default.root, state or default.state) if root or state else default
+            )
         self.layout.prepare()
         self._remote: Remote | None = None
         if outside:
@@ -68,7 +80,7 @@ class Engine:
         if self._images is None:
             from pycontain.engine.images import Images
 
-            self._images = Images(self.layout)
+            self._images = Images(self.layout, rootless=self.rootless, settings=self.settings)
         return self._images
 
     @property
@@ -151,7 +163,7 @@ class Engine:
         from pycontain.engine.handle import run_options
 
         given = {**options, "interactive": input is not None, "remove": True}
-        asked = run_options(image, command, given)
+        asked = run_options(image, command, given, self.settings)
         bounds = commands.Bounds(timeout, max_output, cancel, check)
         return commands.run(self.containers, asked, input, bounds)
 
@@ -176,7 +188,7 @@ class Engine:
         """
         from pycontain.engine.handle import ContainerHandle, run_options
 
-        asked = run_options(image, command, options)
+        asked = run_options(image, command, options, self.settings)
         container, _ = self.containers.run(asked, attach=False, leash=leash)
         return ContainerHandle(self.containers, container.id)
 
@@ -196,5 +208,6 @@ class Engine:
         from pycontain.engine.pool import Pool
 
         idle = not command and "entrypoint" not in options
-        asked = run_options(image, command, {**options, "idle": idle, "remove": True})
+        given = {**options, "idle": idle, "remove": True}
+        asked = run_options(image, command, given, self.settings)
         return Pool(self.containers, asked, size)

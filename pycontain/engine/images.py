@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
+from pycontain import config
+from pycontain.engine import records
 from pycontain.engine.events import Events
+from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError
+from pycontain.image import reference
 from pycontain.image.store import Image, ImageStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import BinaryIO
 
+    from pycontain.config import Config
+    from pycontain.image.documents import History
+    from pycontain.image.intake import Report
+    from pycontain.image.pull import Pulled
+    from pycontain.model.container import Container
     from pycontain.store.layout import Layout
+
+    # In the class, "list" is its method.
+    Removals = list["Removal"]
+    Images_ = list[tuple[Image, tuple[str, ...]]]
+
+_SHORT = 12
+
+
+class Removal(NamedTuple):
+    """What a removal of an image did.
+
+    Attributes:
+        untagged: the names that it lost.
+        deleted: its id, where the image itself went.
+    """
+
+    untagged: tuple[str, ...]
+    deleted: str | None
 
 
 class Images:
     """The images of one store."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._store = ImageStore(layout)
+    def __init__(
+        self, layout: Layout, *, rootless: bool = False, settings: Config | None = None
+    ) -> None:
+        self._layout = layout
+        self._rootless = rootless
+        self._given = settings
+        self._store = ImageStore(layout, in_use=self._layers_in_use)
         self._events = Events(layout)
+
+    @property
+    def _settings(self) -> Config:
+        """What is configured; where nobody gave it, what the environment says by now."""
+        return config.load(os.environ) if self._given is None else self._given
 
     def list(self) -> list[Image]:
         """Return all images, newest first."""
@@ -32,6 +72,14 @@ class Images:
         """
         return self._store.resolve(name)
 
+    def exists(self, name: str) -> bool:
+        """Whether there is an image `name` in the store."""
+        try:
+            self._store.resolve(name)
+        except NotFound:
+            return False
+        return True
+
     def ensure(self, name: str, progress: Callable[[str], None] | None = None) -> Image:
         """Return the image `name`, built from a recipe when it is not in the store.
 
@@ -44,3 +92,324 @@ class Images:
             self._events.tell_image("build", image.id, image.names[0] if image.names else name)
 
         return self._store.ensure(name, progress, made)
+
+    @contextlib.contextmanager
+    def using(self, image: Image) -> Iterator[None]:
+        """Keep an image where it is, until something that stands on it is written down.
+
+        Raises:
+            NotFound: it was removed meanwhile.
+        """
+        with self._store.using():
+            self._store.check(image)
+            yield
+
+    def history(self, name: str) -> Sequence[tuple[History, int]]:
+        """Return how the image `name` was made, newest step first, each with its layer's bytes.
+
+        Raises:
+            NotFound: it is not in the store.
+        """
+        from pycontain.image.documents import History
+
+        image = self._store.resolve(name)
+        manifest, configuration = self._store.read(image)
+        sizes = iter([layer.size for layer in manifest.layers])
+        found = [
+            (step, 0 if step.empty_layer else next(sizes, 0))
+            for step in configuration.history or ()
+        ]
+        # Layers that no step tells of.
+        found += [(History(created=configuration.created), size) for size in sizes]
+        return found[::-1]
+
+    def tag(self, name: str, new: str) -> None:
+        """Give the image `name` one more name, taken from whichever image has it.
+
+        Raises:
+            InvalidInput: `new` is no name.
+            NotFound: there is no image `name`.
+        """
+        image = self._store.resolve(name)
+        self._store.tag(image, new)
+        self._events.tell_image("tag", image.id, reference.parse(new).local)
+
+    def remove(self, name: str, *, force: bool = False) -> Removal:
+        """Take a name from an image; with its last one, or by its id, the image goes.
+
+        A container keeps the layers that it stands on, whatever happens to its image.
+
+        Args:
+            name: a reference or an id.
+            force: though it has several names, or containers that do not run.
+
+        Raises:
+            NotFound: there is no such image.
+            Conflict: it is used by a container, or has several names and is named by its id.
+        """
+        image = self._store.resolve(name)
+        mine = _names_meant(image, name)
+        short = image.id[7:][:_SHORT]
+        if mine and len(image.names) > len(mine):
+            return self._untag(image, mine)
+        users = [c for c in self._containers() if c.image_id == image.id]
+        running = next((user for user in users if self._runs(user)), None)
+        if mine and users and not force:
+            raise Conflict(
+                f'unable to remove repository reference "{name}" (must force)'
+                f" - container {users[0].id[:_SHORT]} is using its referenced image {short}"
+            )
+        if running is not None:
+            if mine:
+                return self._untag(image, mine)
+            raise Conflict(
+                f"unable to delete {short} (cannot be forced)"
+                f" - image is being used by running container {running.id[:_SHORT]}"
+            )
+        if not mine and len(image.names) > 1 and not force:
+            raise Conflict(
+                f"unable to delete {short} (must be forced)"
+                " - image is referenced in multiple repositories"
+            )
+        if users and not force:
+            raise Conflict(
+                f"unable to delete {short} (must be forced)"
+                f" - image is being used by stopped container {users[0].id[:_SHORT]}"
+            )
+        self._store.forget(image)
+        self._told("untag", image, image.names)
+        self._told("delete", image, [image.id])
+        self._store.collect()
+        return Removal(image.names, image.id)
+
+    def prune(
+        self, *, every: bool, accept: Callable[[Image], bool]
+    ) -> tuple[Sequence[Removal], int]:
+        """Remove the images that no container uses, and what else nothing stands on.
+
+        Args:
+            every: also those that have names.
+            accept: is asked for each.
+
+        Returns:
+            What was removed, and how many bytes of blobs that freed.
+        """
+        used = {container.image_id for container in self._containers()}
+        removed: Removals = []
+        for image in self._store.list():
+            if image.id in used or (image.names and not every) or not accept(image):
+                continue
+            self._store.forget(image)
+            self._told("untag", image, image.names)
+            self._told("delete", image, [image.id])
+            removed.append(Removal(image.names, image.id))
+        return removed, self._store.collect() or 0
+
+    # ---- archives ----
+
+    def load(
+        self,
+        source: str | BinaryIO,
+        *,
+        platform: str | None = None,
+        report: Report | None = None,
+    ) -> Images_:
+        """Put the images of an archive into the store.
+
+        Args:
+            source: path of a docker or OCI archive, compressed or not, or of an OCI image layout;
+                or an open binary file.
+            platform: ``linux/arm64``: images for it alone.
+            report: is told how far each layer is, from several threads.
+
+        Returns:
+            Each image, and the names that the archive gives it.
+
+        Raises:
+            ImageError: it is no such archive, or is damaged or hostile.
+            StoreError: the store cannot be written.
+        """
+        from pycontain.image import archives, documents
+        from pycontain.image.extract import Limits
+        from pycontain.image.intake import Intake
+
+        limits = Limits()
+        wanted = None if platform is None else documents.parse_platform(platform)
+        loaded: Images_ = []
+        store = self._store
+        with store.using(), archives.opened(source, self._layout.work, limit=limits.bytes) as place:
+            archive = archives.Archive(place, limit=limits.bytes)
+            found = archive.images(wanted)
+            store.blobs.prepare()
+            for one in found:
+                manifest = documents.parse(one.manifest.data, one.manifest.media_type, place.what)
+                assert isinstance(manifest, documents.Manifest)
+                Intake(
+                    self._layout, store.blobs, archive, rootless=self._rootless, limits=limits,
+                    report=report,
+                ).run(manifest, documents.parse_configuration(
+                    one.configuration, manifest, place.what
+                ))  # fmt: skip
+                image = store.add(
+                    one.manifest.data, one.manifest.media_type, one.configuration, [*one.names],
+                    one.index.data if one.index is not None else None,
+                )  # fmt: skip
+                loaded.append((image, one.names))
+                self._told("load", image, one.names or [image.id])
+        store.collect()
+        return loaded
+
+    def save(self, names: Sequence[str], output: BinaryIO | str, *, form: str) -> None:
+        """Write images as an archive or a folder.
+
+        Args:
+            names: of images; one that is named by its id goes without a name; a repository
+                without a tag is all its tags, as for docker.
+            output: a blocking file; for ``oci-dir`` the path of a new folder.
+            form: ``docker-archive`` (which is an OCI archive too), ``oci-archive``, ``oci-dir``.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidInput: another form.
+            KernelError: the output cannot be written.
+        """
+        from pycontain.image import saving
+
+        with self._store.using():
+            names = [full for name in names for full in self._of_repository(name)]
+            images = [self._store.resolve(name) for name in names]
+            saved = [
+                saving.Saved(manifest=self._store.raw(image)[0], names=_names_meant(image, name))
+                for image, name in zip(images, names, strict=True)
+            ]
+            if isinstance(output, str):
+                saving.save_folder(self._store.blobs, saved, output)
+            else:
+                saving.save(self._store.blobs, saved, output, form)
+            for image, name in zip(images, names, strict=True):
+                self._events.tell_image("save", image.id, name)
+
+    def _of_repository(self, name: str) -> Sequence[str]:
+        """The names that `name` means: of a repository alone all that it has."""
+        try:
+            ref = reference.parse(name)
+        except InvalidInput:
+            return (name,)  # an id
+        if ref.tag or ref.digest:
+            return (name,)
+        known = [other for image in self._store.list() for other in image.names]
+        return [other for other in known if reference.parse(other).name == ref.name] or (name,)
+
+    # ---- registries ----
+
+    def pull(
+        self, name: str, *, platform: str | None = None, report: Report | None = None
+    ) -> Pulled:
+        """Bring an image from its registry.
+
+        Args:
+            name: ``localhost:5000/team/app:1``, ``busybox`` (of docker.io), with a digest or not.
+            platform: ``linux/arm64``; None: this machine's.
+            report: is told how far each layer is, from several threads.
+
+        Raises:
+            InvalidInput: no reference or no platform.
+            RegistryError: it could not be got.
+            ImageError: it is damaged, hostile, or for other platforms.
+        """
+        from pycontain.engine import registries
+        from pycontain.image import documents, pull
+        from pycontain.image.extract import Limits
+
+        ref = reference.parse(name)
+        wanted = None if platform is None else documents.parse_platform(platform)
+        with registries.opened(ref.domain, self._settings) as registry:
+            pulled = pull.pull(
+                self._store, self._layout, registry, ref, platform=wanted,
+                rootless=self._rootless, limits=Limits(), report=report,
+            )  # fmt: skip
+        self._events.tell_image("pull", pulled.image.id, str(ref))
+        return pulled
+
+    def tags(self, name: str) -> Sequence[str]:
+        """Return the tags of a repository at its registry.
+
+        Raises:
+            RegistryError: they could not be got.
+        """
+        from pycontain.engine import registries
+
+        ref = reference.parse(name)
+        with registries.opened(ref.domain, self._settings) as registry:
+            return [*registry.tags(ref.path)]
+
+    def push(self, name: str, *, report: Report | None = None) -> tuple[str, int]:
+        """Send an image to the registry that its name says.
+
+        Args:
+            name: a name that the image has.
+            report: is told how far each layer is, from several threads.
+
+        Returns:
+            The digest of the manifest there, and its size in bytes.
+
+        Raises:
+            NotFound: no image has the name.
+            RegistryError: the registry refused, or could not be reached.
+        """
+        from pycontain.engine import registries
+        from pycontain.image import push
+
+        ref = reference.parse(name)
+        with self._store.using():
+            image = self._store.resolve(ref.local)
+            others = {reference.parse(other) for other in image.names}
+            sources = {other.path for other in others if other.domain == ref.domain} - {ref.path}
+            with registries.opened(ref.domain, self._settings) as registry:
+                sent = push.push(
+                    self._store, registry, image, ref, sources=tuple(sorted(sources)),
+                    report=report,
+                )  # fmt: skip
+        self._events.tell_image("push", image.id, ref.local)
+        return sent
+
+    def _untag(self, image: Image, names: Sequence[str]) -> Removal:
+        self._store.forget(image, names)
+        self._told("untag", image, names)
+        return Removal(tuple(names), None)
+
+    def _told(self, action: str, image: Image, names: Sequence[str]) -> None:
+        for name in names:
+            self._events.tell_image(action, image.id, name)
+
+    def _containers(self) -> Iterator[Container]:
+        for identity in records.ids(self._layout):
+            with contextlib.suppress(PycontainError):
+                yield records.load(self._layout.container(identity))
+
+    def _layers_in_use(self) -> Iterator[str]:
+        """The layers of all containers; one whose document is damaged keeps everything."""
+        for identity in records.ids(self._layout):
+            try:
+                yield from records.load(self._layout.container(identity)).layers
+            except NotFound:
+                continue  # being made: its maker is in ``using``; or being removed
+
+    def _runs(self, container: Container) -> bool:
+        try:
+            return records.status(self._layout.container(container.id)).state == "running"
+        except records.Lost:
+            return False
+
+
+def _names_meant(image: Image, name: str) -> tuple[str, ...]:
+    """The names of an image that `name` means; none where it is an id."""
+    if name.startswith("sha256:"):
+        return ()
+    try:
+        ref = reference.parse(name)
+    except PycontainError:
+        return ()  # 64 digits
+    if ref.digest is not None:
+        return tuple(known for known in image.names if known.rpartition(":")[0] == ref.name)
+    return (ref.local,) if ref.local in image.names else ()

@@ -79,7 +79,7 @@ class Worker:
     """
 
     def __init__(self, connection: socket.socket, caller: int, layout: Layout) -> None:
-        images = Images(layout)
+        images = Images(layout, rootless=True)
         containers = Containers(layout, images, rootless=True, caller=caller)
         self._connection = connection
         self._caller = caller

@@ -1,14 +1,9 @@
-"""How an image comes into the store: built, packed and committed, or undone.
-
-Order of a commit: unpacked layer folder, blobs, ``index.json`` last and atomically. So whatever the
-index names is there as a whole, after every kill and power cut. All happens under one lock, in a
-folder of its own under ``work/``; a list of what is about to appear outside of it is written
-there first, so that the next holder of the lock can undo what a killed one left half done.
+"""How the image of a recipe comes into the store: built, packed and committed.
 
 Reproducible: entries sorted, no names of users, no time above SOURCE_DATE_EPOCH.
 
-Source: OCI image-spec 1.1 (image-layout.md, manifest.md, config.md, layer.md); pax(1) for extended
-attributes (``SCHILY.xattr.``).
+Source: OCI image-spec 1.1 (manifest.md, config.md, layer.md); pax(1) for extended attributes
+(``SCHILY.xattr.``).
 """
 
 from __future__ import annotations
@@ -19,44 +14,35 @@ import os
 import stat
 import tarfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import msgspec
 
-from pycontain.errors import ImageError, NotFound
-from pycontain.image import recipes
-from pycontain.image.store import CONFIG_TYPE, INDEX_TYPE, LAYER_TYPE, MANIFEST_TYPE, REF_NAME
+from pycontain.errors import ImageError
+from pycontain.image import documents, recipes, work
+from pycontain.image.documents import Descriptor
 from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pycontain.image.store import Image, ImageStore
     from pycontain.store.layout import Layout
 
     Progress = Callable[[str], None]
 
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_PENDING = "pending.json"
 # Labels of the builder's policy and marks of an overlay that the builder runs in.
 _FOREIGN_XATTRS = ("security.selinux", "trusted.overlay.", "user.overlay.")
 
 
-class Blob(msgspec.Struct, frozen=True):
-    """A blob's media type, digest (``sha256:…``) and size in bytes: an OCI descriptor."""
-
-    mediaType: str  # noqa: N815 - the wire name
-    digest: str
-    size: int
-
-
 @contextmanager
 def locked(layout: Layout, progress: Progress | None) -> Iterator[files.Lock]:
-    """Hold the lock of the image store's writers; tells `progress` when it has to wait.
+    """Hold the lock of those who build images; tells `progress` when it has to wait.
 
     Raises:
         StoreError: the lock file cannot be made or locked.
     """
-    lock = files.Lock(layout.images_lock)
+    lock = files.Lock(layout.build_lock)
     if not lock.acquire(wait=False):
         _tell(progress, "waiting for another build")
         lock.acquire()
@@ -68,17 +54,17 @@ def locked(layout: Layout, progress: Progress | None) -> Iterator[files.Lock]:
 
 def build(
     layout: Layout,
-    reachable: Callable[[], set[str]],
+    store: ImageStore,
     recipe: recipes.Recipe,
     tag: str,
     lock: files.Lock,
     progress: Progress | None,
-) -> None:
-    """Build `tag` of `recipe` and commit it under all names of its variant.
+) -> Image:
+    """Build `tag` of `recipe`, commit it under all names of its variant, and return it.
 
     Args:
         layout: of a prepared store.
-        reachable: returns the digests that the index leads to, to know what may be undone.
+        store: of that layout; the caller is in its ``using``.
         recipe: of the image.
         tag: a declared tag.
         lock: the held lock of ``locked``.
@@ -89,90 +75,44 @@ def build(
         StoreError: a file cannot be written.
     """
     epoch = recipes.source_date_epoch()
-    recover(layout, reachable)
-    work = f"{layout.work}/image-{os.getpid()}-{os.urandom(4).hex()}"
-    files.make_folder(work)
-    try:
+    with work.folder(layout) as (place, mine):
         _tell(progress, f"building {recipe.name}:{tag}")
-        tree = f"{work}/tree"
+        tree = f"{place}/tree"
         files.make_folder(tree, 0o755)
-        recipes.build(recipe, tag, tree, epoch=epoch, lock=lock.fileno(), progress=progress)
+        # Both locks are the script's too: they stay held until the last of its processes has gone.
+        held = (lock.fileno(), mine.fileno())
+        recipes.build(recipe, tag, tree, epoch=epoch, locks=held, progress=progress)
         _tell(progress, "packing the layer")
-        layer = pack(tree, f"{work}/layer.tar", epoch)
-        digest = _commit(layout, work, layer, recipe, tag, epoch)
-        _tell(progress, f"stored {recipe.name}:{tag} as {digest}")
-    finally:
-        _undo(layout, work, reachable)
-
-
-def recover(layout: Layout, reachable: Callable[[], set[str]]) -> None:
-    """Undo what killed builds left. The lock must be held.
-
-    Raises:
-        StoreError: a file cannot be read or removed.
-    """
-    for name in os.listdir(layout.work):
-        _undo(layout, f"{layout.work}/{name}", reachable)
-    files.sweep(layout.images)
-    files.sweep(f"{layout.images}/blobs/sha256")
-
-
-def _undo(layout: Layout, work: str, reachable: Callable[[], set[str]]) -> None:
-    try:
-        pending = files.load(f"{work}/{_PENDING}", list[str])
-    except NotFound:
-        pending = []
-    kept = reachable() if pending else set()
-    for path in pending:
-        if f"sha256:{os.path.basename(path)}" not in kept:
-            files.remove_tree(f"{layout.root}/{path}")
-    files.remove_tree(work)
+        layer = pack(tree, f"{place}/layer.tar", epoch)
+        image = _commit(layout, store, place, layer, recipe, tag, epoch)
+        _tell(progress, f"stored {recipe.name}:{tag} as {image.id}")
+        return image
 
 
 def _commit(
-    layout: Layout, work: str, layer: Blob, recipe: recipes.Recipe, tag: str, epoch: int
-) -> str:
-    config = _configuration(recipe, tag, layer, epoch)
-    config_blob = _blob(CONFIG_TYPE, config)
-    manifest = _manifest(config_blob, layer)
-    manifest_blob = _blob(MANIFEST_TYPE, manifest)
-
-    blobs = f"{layout.images}/blobs/sha256"
-    files.make_folder(f"{layout.images}/blobs")
-    files.make_folder(blobs)
-    files.write_atomic(f"{layout.images}/oci-layout", b'{"imageLayoutVersion":"1.0.0"}\n')
-    folder = layout.layer(layer.digest)
-    tar = f"{blobs}/{_hex(layer)}"
-    paths = [folder, tar, f"{blobs}/{_hex(config_blob)}", f"{blobs}/{_hex(manifest_blob)}"]
-    pending = [os.path.relpath(path, layout.root) for path in paths if not os.path.lexists(path)]
-    files.write_atomic(f"{work}/{_PENDING}", files.dump(pending))
+    layout: Layout,
+    store: ImageStore,
+    place: str,
+    layer: Descriptor,
+    recipe: recipes.Recipe,
+    tag: str,
+    epoch: int,
+) -> Image:
+    store.blobs.prepare()
     # The tree has thousands of files: one sync(2) costs less than an fsync(2) for each.
     os.sync()
-    _install(f"{work}/tree", folder)
-    _install(f"{work}/layer.tar", tar)
-    files.write_atomic(f"{blobs}/{_hex(config_blob)}", config)
-    files.write_atomic(f"{blobs}/{_hex(manifest_blob)}", manifest)
-    _add_to_index(f"{layout.images}/index.json", manifest_blob, recipe.aliases(tag))
-    return config_blob.digest
+    work.install(f"{place}/tree", layout.layer(layer.digest))
+    work.install(f"{place}/layer.tar", store.blobs.path(layer.digest))
+    config = _configuration(recipe, tag, layer, epoch)
+    manifest = _manifest(config, layer)
+    return store.add(manifest, documents.MANIFEST, config, recipe.aliases(tag))
 
 
-def _install(source: str, target: str) -> None:
-    """Rename `source` to `target`, unless that is there: its name is the digest of its content."""
-    if os.path.lexists(target):
-        return
-    try:
-        os.rename(source, target)
-        files.sync_folder(os.path.dirname(target))
-    except OSError as err:
-        raise files.store_error("commit", target, err) from err
-
-
-def _configuration(recipe: recipes.Recipe, tag: str, layer: Blob, epoch: int) -> bytes:
-    machine = os.uname().machine
+def _configuration(recipe: recipes.Recipe, tag: str, layer: Descriptor, epoch: int) -> bytes:
     created = datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     document = {
         "created": created,
-        "architecture": _MACHINES.get(machine, machine),
+        "architecture": documents.host_platform().architecture,
         "os": "linux",
         "config": recipe.config,
         "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
@@ -181,46 +121,11 @@ def _configuration(recipe: recipes.Recipe, tag: str, layer: Blob, epoch: int) ->
     return msgspec.json.encode(document)
 
 
-def _manifest(config: Blob, layer: Blob) -> bytes:
-    document = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": [layer]}
-    return msgspec.json.encode(document)
-
-
-def _blob(media_type: str, data: bytes) -> Blob:
-    return Blob(media_type, f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
-
-
-def _hex(blob: Blob) -> str:
-    return blob.digest.removeprefix("sha256:")
-
-
-def _add_to_index(path: str, blob: Blob, names: list[str]) -> None:
-    try:
-        index = files.load(path, dict[str, Any])
-    except NotFound:
-        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
-    index["manifests"] = renamed(index["manifests"], blob, names)
-    files.write_atomic(path, files.dump(index))
-
-
-def renamed(manifests: list[dict[str, Any]], blob: Blob, names: list[str]) -> list[dict[str, Any]]:
-    """Return the descriptors of an index after `names` were given to `blob`.
-
-    An image that loses its last name stays, without one. Fields that are not known are kept.
-    """
-    kept: list[dict[str, Any]] = []
-    nameless: list[dict[str, Any]] = []
-    for item in manifests:
-        annotations = item.get("annotations") or {}
-        if annotations.get(REF_NAME) in names:
-            rest = {key: text for key, text in annotations.items() if key != REF_NAME}
-            nameless.append({**item, "annotations": rest})
-        else:
-            kept.append(item)
-    known = {item["digest"] for item in kept} | {blob.digest}
-    kept += [item for item in nameless if item["digest"] not in known]
-    new = cast("dict[str, Any]", msgspec.to_builtins(blob))
-    return kept + [{**new, "annotations": {REF_NAME: name}} for name in names]
+def _manifest(config: bytes, layer: Descriptor) -> bytes:
+    described = Descriptor(
+        media_type=documents.CONFIG, digest=documents.digest_of(config), size=len(config)
+    )
+    return documents.manifest_of(described, [layer])
 
 
 class _HashingFile:
@@ -245,7 +150,7 @@ class _HashingFile:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-def pack(tree: str, path: str, epoch: int) -> Blob:
+def pack(tree: str, path: str, epoch: int) -> Descriptor:
     """Write the folder `tree` as a layer to the new file `path`, and set the times in `tree`.
 
     Times become whole seconds, at most `epoch`; the caller's own uid and gid become 0, so that an
@@ -267,7 +172,7 @@ def pack(tree: str, path: str, epoch: int) -> Blob:
     except OSError as err:
         subject = err.filename if isinstance(err.filename, str) else path
         raise files.store_error("pack", subject, err) from err
-    return Blob(LAYER_TYPE, output.digest, output.size)
+    return Descriptor(media_type=documents.LAYER, digest=output.digest, size=output.size)
 
 
 def _walk(tree: str, below: str = "") -> Iterator[str]:

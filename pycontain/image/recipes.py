@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pycontain import config
 from pycontain.errors import ImageError, NotFound
 from pycontain.image import reference
 from pycontain.store import files
@@ -34,8 +35,8 @@ _PASSED = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
-    "PYCONTAIN_DEBIAN_MIRROR",
 )
+_MIRROR = "PYCONTAIN_DEBIAN_MIRROR"
 _KEPT_LINES = 20
 _MAX_LINE = 4096
 _GRACE = 10.0
@@ -147,7 +148,7 @@ def build(
     target: str,
     *,
     epoch: int,
-    lock: int = -1,
+    locks: tuple[int, ...] = (),
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Fill the empty folder `target` with the image `tag` of `recipe`.
@@ -157,15 +158,15 @@ def build(
         tag: one of its tags.
         target: absolute path; files beside it whose names start with it are the script's too.
         epoch: SOURCE_DATE_EPOCH for the script, seconds.
-        lock: descriptor of a held flock that the script's processes inherit: should this process
-            be killed, the lock stays taken until the last of them has gone.
+        locks: descriptors of held flocks that the script's processes inherit: should this process
+            be killed, they stay taken until the last of them has gone.
         progress: is given each line of the script's output.
 
     Raises:
         ImageError: the script failed; the hint has its last lines.
     """
     last: list[str] = []
-    process = _start(recipe, tag, target, epoch, lock)
+    process = _start(recipe, tag, target, epoch, locks)
     assert process.stdout is not None
     with process.stdout:
         try:
@@ -183,7 +184,9 @@ def build(
         raise ImageError(f"build {recipe.name}:{tag}: {how}: {reason}", "\n".join(last) or None)
 
 
-def _start(recipe: Recipe, tag: str, target: str, epoch: int, lock: int) -> subprocess.Popen[bytes]:
+def _start(
+    recipe: Recipe, tag: str, target: str, epoch: int, locks: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
     import subprocess
 
     # A session of its own: a terminal's Ctrl-C reaches this process, which stops the whole group.
@@ -195,7 +198,7 @@ def _start(recipe: Recipe, tag: str, target: str, epoch: int, lock: int) -> subp
             stderr=subprocess.STDOUT,
             cwd="/",
             env=_environment(epoch),
-            pass_fds=(lock,) if lock >= 0 else (),
+            pass_fds=locks,
             start_new_session=True,
             umask=0o022,
         )
@@ -214,7 +217,9 @@ def _environment(epoch: int) -> dict[str, str]:
         "SOURCE_DATE_EPOCH": str(epoch),
         "DEBIAN_FRONTEND": "noninteractive",
     }
-    return fixed | {name: os.environ[name] for name in _PASSED if name in os.environ}
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    mirror = config.load(os.environ).debian_mirror
+    return fixed | passed | ({_MIRROR: mirror} if mirror else {})
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:

@@ -1,46 +1,38 @@
 """The image store: an OCI image layout on disk, with every layer also unpacked beside it.
 
-Owns finding and reading images; ``commit`` writes them. Readers take no lock: ``index.json`` is
-replaced atomically, and whatever it names is there as a whole.
+Readers take no lock: ``index.json`` is replaced atomically, and whatever it names is there as a
+whole. Who brings an image in, or makes something that stands on one, has a shared lock on the
+store's content until it is named in a document; what no document names is removed under the
+exclusive one (``collect``). Nothing is counted.
 
-Names are the short local ones (``busybox:latest``) in the index's annotation
-``org.opencontainers.image.ref.name``, where skopeo and others look for them:
-``skopeo inspect oci:ROOT/images:busybox:latest``.
-
-Source: OCI image-spec 1.1 (image-layout.md, manifest.md, config.md, layer.md). Fields of documents
-that others wrote and this code does not know are kept.
+Source: OCI image-spec 1.1 (image-layout.md, manifest.md, config.md, layer.md).
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from pycontain.errors import DigestMismatch, ImageError, InvalidInput, NotFound
-from pycontain.image import reference
+from pycontain.errors import ImageError, InvalidInput, NotFound, StoreError
+from pycontain.image import documents, reference
+from pycontain.image.blobs import Blobs
+from pycontain.image.index import FROM_INDEX, REF_NAME, IndexFile
 from pycontain.model.container import ImageConfig
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from pycontain.image.documents import Configuration, Descriptor, Manifest
     from pycontain.store.layout import Layout
 
     Progress = Callable[[str], None]
-
-T = TypeVar("T")
-
-REF_NAME = "org.opencontainers.image.ref.name"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+    Words = list[str]  # in the class, "list" is its method
 
 _HEX = frozenset("0123456789abcdef")
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +42,10 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         id: digest of its configuration, ``sha256:…``.
         names: local names, as ``busybox:latest``; none when another image took them over.
         digest: of its manifest, ``sha256:…``.
+        index: of the index that it was chosen from, if it was.
         config: what it says about the process.
         diff_ids: digests of its uncompressed layers, bottom first.
+        layers: what its unpacked layers are called (``documents.chain_ids``), bottom first.
         created: nanoseconds since the epoch, None when it does not say.
         size: of its layers, bytes.
         architecture: in Go's words, ``amd64``.
@@ -61,44 +55,15 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     names: tuple[str, ...]
     digest: str
+    index: str | None = None
     config: ImageConfig
     diff_ids: tuple[str, ...]
+    layers: tuple[str, ...]
     created: int | None
     size: int
     architecture: str
     os: str
-
-
-class _Descriptor(msgspec.Struct, frozen=True, rename="camel"):
-    media_type: str
-    digest: str
-    size: int
-    annotations: dict[str, str] | None = None
-
-    @property
-    def name(self) -> str | None:
-        return (self.annotations or {}).get(REF_NAME)
-
-
-class _Index(msgspec.Struct, frozen=True):
-    manifests: list[_Descriptor]
-
-
-class _Manifest(msgspec.Struct, frozen=True):
-    config: _Descriptor
-    layers: list[_Descriptor]
-
-
-class _RootFs(msgspec.Struct, frozen=True):
-    diff_ids: tuple[str, ...]
-
-
-class _ImageDocument(msgspec.Struct, frozen=True):
-    architecture: str
-    os: str
-    rootfs: _RootFs
-    created: datetime.datetime | None = None
-    config: ImageConfig | None = None
+    variant: str = ""
 
 
 class ImageStore:
@@ -107,18 +72,27 @@ class ImageStore:
     Args:
         layout: of a prepared store.
         recipes_folder: where recipes are, default the built-in ones.
+        in_use: returns the layers that something else than an image stands on. Without it none is
+            removed.
     """
 
-    def __init__(self, layout: Layout, recipes_folder: str | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        recipes_folder: str | None = None,
+        in_use: Callable[[], Iterable[str]] | None = None,
+    ) -> None:
         self._layout = layout
         self._recipes = recipes_folder
-        self._index_path = f"{layout.images}/index.json"
-        self._blobs = f"{layout.images}/blobs/sha256"
+        self._in_use = in_use
+        self._index = IndexFile(f"{layout.images}/index.json")
+        self.blobs = Blobs(layout)
 
     def resolve(self, name: str) -> Image:
         """Return the image that `name` means: reference, ``sha256:<id>``, or start of an id.
 
-        A name wins over an id, as in docker; with ``name@sha256:…`` the manifest's digest counts.
+        A name wins over an id, as in docker; with ``name@sha256:…`` the manifest's digest counts,
+        or that of the index it was chosen from.
 
         Raises:
             InvalidInput: not a reference, or the start of more than one id.
@@ -138,7 +112,7 @@ class ImageStore:
             StoreError: a document is damaged.
             DigestMismatch: a document has not the size that it should.
         """
-        descriptors = self._descriptors()
+        descriptors = self._index.read()
         digests = dict.fromkeys(item.digest for item in descriptors)
         return tuple(self._image(digest, descriptors) for digest in digests)
 
@@ -166,20 +140,177 @@ class ImageStore:
         image = self._lookup(name)
         return self._make(name, progress, made) if image is None else self._complete(image)
 
-    def reachable(self) -> set[str]:
-        """Return every digest that the index leads to: manifests, configurations, layers, diff ids.
+    def read(self, image: Image) -> tuple[Manifest, Configuration]:
+        """Return the documents of an image.
 
         Raises:
-            StoreError: a document is damaged.
-            DigestMismatch: a document has not the size that it should.
+            StoreError: one is damaged.
+            DigestMismatch: one has not the size that it should.
         """
-        found: set[str] = set()
-        for item in self._descriptors():
-            manifest = self._manifest(item)
-            document = self._document(manifest.config, _ImageDocument)
-            found |= {item.digest, manifest.config.digest, *document.rootfs.diff_ids}
-            found |= {layer.digest for layer in manifest.layers}
+        return self._documents(self._descriptor(image))
+
+    def raw(self, image: Image) -> tuple[Descriptor, bytes, bytes]:
+        """Return what the index says of an image, its manifest and its configuration, as bytes.
+
+        Raises:
+            StoreError, DigestMismatch: as for ``read``.
+        """
+        descriptor = self._descriptor(image)
+        manifest, _ = self._documents(descriptor)
+        return descriptor, self.blobs.read(descriptor), self.blobs.read(manifest.config)
+
+    # ---- changes ----
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Keep all of the store's content where it is, also what no document names yet.
+
+        Raises:
+            StoreError: the lock cannot be taken.
+        """
+        with files.Lock(self._layout.content_lock, shared=True):
+            yield
+
+    def add(
+        self,
+        manifest: bytes,
+        media_type: str,
+        configuration: bytes,
+        names: Words,
+        index: bytes | None = None,
+    ) -> Image:
+        """Put an image in whose layers are there, give it names, and return it.
+
+        The caller has been in ``using`` since before the layers came.
+
+        Args:
+            manifest: its bytes.
+            media_type: of the manifest.
+            configuration: its bytes.
+            names: local ones, taken from whoever has them; an image that loses its last stays.
+            index: bytes of the index that it was chosen from.
+
+        Raises:
+            ImageError: the documents do not belong together.
+            StoreError: a file cannot be written.
+        """
+        self.blobs.prepare()
+        parsed = documents.parse(manifest, media_type, "manifest")
+        if not isinstance(parsed, documents.Manifest):
+            raise ImageError("manifest: an index, not an image")
+        documents.verify(configuration, parsed.config)
+        self.blobs.add(configuration)
+        digest = self.blobs.add(manifest)
+        chosen = {FROM_INDEX: self.blobs.add(index)} if index is not None else None
+        descriptor = documents.Descriptor(
+            media_type=media_type, digest=digest, size=len(manifest), annotations=chosen
+        )
+        with files.Lock(self._layout.images_lock):
+            self._index.name(descriptor, names)
+        return self._image(digest, self._index.read())
+
+    def check(self, image: Image) -> None:
+        """Check that an image's layers are there; from inside of ``using`` they stay.
+
+        Raises:
+            NotFound: the image was removed.
+        """
+        for layer in image.layers:
+            if not os.path.isdir(self._layout.layer(layer)):
+                raise NotFound(f"image {image.id}: it was removed meanwhile")
+
+    def tag(self, image: Image, name: str) -> None:
+        """Give an image one more name, taken from whoever has it.
+
+        Raises:
+            InvalidInput: `name` is no reference, or has a digest.
+            NotFound: the image is not there any more.
+            StoreError: the index cannot be written.
+        """
+        ref = reference.parse(name)
+        if ref.digest is not None:
+            raise InvalidInput(f"tag {name}: a name with a digest cannot be given")
+        with self.using(), files.Lock(self._layout.images_lock):
+            descriptor = self._descriptor(image)
+            annotations = dict(descriptor.annotations or {})
+            annotations.pop(REF_NAME, None)
+            bare = msgspec.structs.replace(descriptor, annotations=annotations or None)
+            self._index.name(bare, [ref.local])
+
+    def forget(self, image: Image, names: Iterable[str] | None = None) -> None:
+        """Take names away from an image; without `names` the image. ``collect`` gives the space.
+
+        Raises:
+            StoreError: the index cannot be written.
+        """
+        with files.Lock(self._layout.images_lock):
+            self._index.forget(image.digest, None if names is None else [*names])
+
+    def collect(self) -> int | None:
+        """Remove what no image and nothing else stands on, and what killed processes left.
+
+        Returns:
+            Bytes of blobs that were freed; None where somebody brings something in just now: then
+            nothing was removed, and they do it at their end.
+
+        Raises:
+            StoreError: a document is damaged, or a file cannot be removed.
+        """
+        lock = files.Lock(self._layout.content_lock)
+        if not lock.acquire(wait=False):
+            return None
+        try:
+            freed, trees = self._unreferenced()
+        finally:
+            lock.release()
+        for tree in trees:
+            files.remove_tree(tree)
+        return freed
+
+    def _unreferenced(self) -> tuple[int, Words]:
+        """Remove blobs, and take layers out of sight; nobody is in ``using``."""
+        kept_blobs, kept_layers = self._marked()
+        trees = self._abandoned()
+        freed = self.blobs.sweep()
+        for digest in self.blobs.digests():
+            if digest not in kept_blobs:
+                freed += self.blobs.remove(digest)
+        files.sweep(self._layout.images)
+        for name in os.listdir(self._layout.layers) if self._in_use else ():
+            if f"sha256:{name}" not in kept_layers:
+                # Half a layer must not have its name.
+                trees.append(f"{self._layout.work}/removed-{os.urandom(8).hex()}")
+                os.rename(f"{self._layout.layers}/{name}", trees[-1])
+        return freed, trees
+
+    def _abandoned(self) -> Words:
+        """The folders below ``work/`` whose owners are gone."""
+        found: Words = []
+        for name in os.listdir(self._layout.work):
+            path = f"{self._layout.work}/{name}"
+            if not os.path.lexists(f"{path}/lock"):
+                found.append(path)
+                continue
+            lock = files.Lock(f"{path}/lock")
+            if lock.acquire(wait=False):
+                lock.release()
+                found.append(path)
         return found
+
+    def _marked(self) -> tuple[set[str], set[str]]:
+        """What is stood on: digests of blobs, and names of layers."""
+        blobs: set[str] = set()
+        layers: set[str] = {*self._in_use()} if self._in_use else set()
+        for item in self._index.read():
+            manifest, configuration = self._documents(item)
+            blobs |= {item.digest, manifest.config.digest}
+            blobs |= {layer.digest for layer in manifest.layers}
+            if (index := (item.annotations or {}).get(FROM_INDEX)) is not None:
+                blobs.add(index)
+            layers |= {*documents.chain_ids(configuration.rootfs.diff_ids)}
+        return blobs, layers
+
+    # ---- looking ----
 
     def _make(
         self, name: str, progress: Progress | None, made: Callable[[Image], object] | None
@@ -195,26 +326,20 @@ class ImageStore:
         with commit.locked(self._layout, progress) as lock:
             image = self._lookup(name)
             if image is None:
-                tag = ref.tag or reference.DEFAULT_TAG
-                commit.build(self._layout, self.reachable, recipe, tag, lock, progress)
-                image = self.resolve(name)
+                self.collect()
+                with self.using():
+                    tag = ref.tag or reference.DEFAULT_TAG
+                    image = commit.build(self._layout, self, recipe, tag, lock, progress)
                 if made is not None:
                     made(image)
         return self._complete(image)
 
     def _lookup(self, name: str) -> Image | None:
-        descriptors = self._descriptors()
+        descriptors = self._index.read()
         digest = _named(name, descriptors) or self._identified(name, descriptors)
         return None if digest is None else self._image(digest, descriptors)
 
-    def _descriptors(self) -> tuple[_Descriptor, ...]:
-        try:
-            index = files.load(f"{self._layout.images}/index.json", _Index)
-        except NotFound:
-            return ()
-        return tuple(item for item in index.manifests if item.media_type == MANIFEST_TYPE)
-
-    def _identified(self, name: str, descriptors: tuple[_Descriptor, ...]) -> str | None:
+    def _identified(self, name: str, descriptors: tuple[Descriptor, ...]) -> str | None:
         start = name.removeprefix("sha256:")
         if not (0 < len(start) <= 64 and _HEX.issuperset(start)):
             return None
@@ -227,48 +352,52 @@ class ImageStore:
             raise InvalidInput(f"image {name}: {len(found)} ids start with it")
         return next(iter(found.values()), None)
 
-    def _image(self, digest: str, descriptors: tuple[_Descriptor, ...]) -> Image:
+    def _image(self, digest: str, descriptors: tuple[Descriptor, ...]) -> Image:
         mine = [item for item in descriptors if item.digest == digest]
-        manifest = self._manifest(mine[0])
-        document = self._document(manifest.config, _ImageDocument)
+        manifest, document = self._documents(mine[0])
+        names = [(item.annotations or {}).get(REF_NAME) for item in mine]
         return Image(
             id=manifest.config.digest,
-            names=tuple(item.name for item in mine if item.name),
+            names=tuple(name for name in names if name),
             digest=digest,
+            index=(mine[0].annotations or {}).get(FROM_INDEX),
             config=document.config or ImageConfig(),
             diff_ids=document.rootfs.diff_ids,
-            created=_nanoseconds(document.created),
+            layers=documents.chain_ids(document.rootfs.diff_ids),
+            created=documents.nanoseconds(document.created),
             size=sum(layer.size for layer in manifest.layers),
             architecture=document.architecture,
             os=document.os,
+            variant=document.variant,
         )
 
-    def _manifest(self, descriptor: _Descriptor) -> _Manifest:
-        return self._document(descriptor, _Manifest)
+    def _descriptor(self, image: Image) -> Descriptor:
+        for item in self._index.read():
+            if item.digest == image.digest:
+                return item
+        raise NotFound(f"image {image.id}: it was removed meanwhile")
 
-    def _document(self, descriptor: _Descriptor, kind: type[T]) -> T:
-        path = self._blob(descriptor.digest)
-        try:
-            size = os.stat(path).st_size
-        except OSError as err:
-            raise files.store_error("read", path, err) from err
-        if size != descriptor.size:
-            raise DigestMismatch(f"read: {path}: {size} bytes long instead of {descriptor.size}")
-        return files.load(path, kind)
+    def _documents(self, descriptor: Descriptor) -> tuple[Manifest, Configuration]:
+        manifest = self._manifest(descriptor)
+        data = self.blobs.read(manifest.config)
+        path = self.blobs.path(manifest.config.digest)
+        with _damaged():
+            return manifest, documents.parse_configuration(data, manifest, path)
 
-    def _blob(self, digest: str) -> str:
-        # Digests come from documents that others may have written: never let one name a path.
-        if not (digest.startswith("sha256:") and reference.is_digest(digest)):
-            raise ImageError(f"image: digest {digest!r}: not a sha256 digest")
-        return f"{self._layout.images}/blobs/sha256/{digest[7:]}"
+    def _manifest(self, descriptor: Descriptor) -> Manifest:
+        data = self.blobs.read(descriptor)
+        path = self.blobs.path(descriptor.digest)
+        with _damaged():
+            manifest = documents.parse(data, descriptor.media_type, path)
+            if isinstance(manifest, documents.Manifest):
+                return manifest
+        raise ImageError(f"{path}: an index, not an image")
 
     def _complete(self, image: Image) -> Image:
-        for diff_id in image.diff_ids:
-            if not (diff_id.startswith("sha256:") and reference.is_digest(diff_id)):
-                raise ImageError(f"image {image.id}: diff id {diff_id!r}: not a sha256 digest")
-            folder = self._layout.layer(diff_id)
+        for layer in image.layers:
+            folder = self._layout.layer(layer)
             if not os.path.isdir(folder):
-                raise ImageError(f"image {image.id}: layer {diff_id}: not unpacked in {folder}")
+                raise ImageError(f"image {image.id}: layer {layer}: not unpacked in {folder}")
         return image
 
     def _hint(self) -> str | None:
@@ -280,26 +409,32 @@ class ImageStore:
             return None
 
 
+@contextlib.contextmanager
+def _damaged() -> Iterator[None]:
+    """A document of the store was right when it came."""
+    try:
+        yield
+    except ImageError as err:
+        raise StoreError(f"read: {err}: damaged", err.hint) from err
+
+
 def _is_id(name: str) -> bool:
     """Tell whether `name` can only be an id: a whole one, or marked as one."""
     return name.startswith("sha256:") or (len(name) == 64 and _HEX.issuperset(name))
 
 
-def _named(name: str, descriptors: tuple[_Descriptor, ...]) -> str | None:
+def _named(name: str, descriptors: tuple[Descriptor, ...]) -> str | None:
     if _is_id(name):
         return None
     ref = reference.parse(name)
     for item in descriptors:
-        if ref.digest is None and item.name == ref.local:
-            return item.digest
-        if ref.digest == item.digest and (item.name or "").startswith(f"{ref.name}:"):
+        annotations = item.annotations or {}
+        called = annotations.get(REF_NAME) or ""
+        if ref.digest is None:
+            if called == ref.local:
+                return item.digest
+            continue
+        digests = (item.digest, annotations.get(FROM_INDEX))
+        if ref.digest in digests and called.rpartition(":")[0] == ref.name:
             return item.digest
     return None
-
-
-def _nanoseconds(moment: datetime.datetime | None) -> int | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH) // datetime.timedelta(microseconds=1) * 1000

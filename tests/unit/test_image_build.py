@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pycontain.errors import DigestMismatch, ImageError, InvalidInput, NotFound, StoreError
-from pycontain.image import commit, recipes
-from pycontain.image.commit import Blob, pack, renamed
-from pycontain.image.store import MANIFEST_TYPE, REF_NAME, ImageStore
+from pycontain.image import recipes
+from pycontain.image.commit import pack
+from pycontain.image.documents import MANIFEST, digest_of
+from pycontain.image.index import REF_NAME, named
+from pycontain.image.store import ImageStore
 from pycontain.store import files
 from pycontain.store.layout import Layout
 
@@ -41,7 +43,7 @@ class Store:
         self.recipes = folder / "recipes"
         self.layout = Layout(str(folder / "root"), str(folder / "state"))
         self.layout.prepare()
-        self.images = ImageStore(self.layout, str(self.recipes))
+        self.images = ImageStore(self.layout, str(self.recipes), in_use=tuple)
         self.recipe("base", SCRIPT, {"latest": "two", "2": "two", "1": "one"})
 
     def recipe(self, name: str, script: str, tags: dict[str, str]) -> None:
@@ -95,12 +97,12 @@ def test_what_is_stored_is_an_oci_layout_whose_digests_are_true(store: Store) ->
         "imageLayoutVersion": "1.0.0"
     }
     for item in json.loads(store.index().read_text())["manifests"]:
-        assert item["mediaType"] == MANIFEST_TYPE
+        assert item["mediaType"] == MANIFEST
         manifest = json.loads(store.blob(item["digest"]).read_bytes())
         for descriptor in (item, manifest["config"], *manifest["layers"]):
             data = store.blob(descriptor["digest"]).read_bytes()
             assert len(data) == descriptor["size"]
-            assert commit._blob("", data).digest == descriptor["digest"]
+            assert digest_of(data) == descriptor["digest"]
         document = json.loads(store.blob(image.id).read_bytes())
         assert document["config"]["Later"] == [1]
         assert document["rootfs"]["diff_ids"] == [manifest["layers"][0]["digest"]]
@@ -243,7 +245,7 @@ def test_an_interrupted_build_ends_its_processes_and_is_undone(
         store.images.ensure("slow", interrupt)
     assert os.listdir(store.layout.work) == []
     assert not [pid for pid in pids if _runs(pid)]
-    assert files.Lock(store.layout.images_lock).acquire(wait=False)
+    assert files.Lock(store.layout.build_lock).acquire(wait=False)
 
 
 def _runs(pid: int) -> bool:
@@ -305,11 +307,11 @@ def test_a_kill_at_any_step_leaves_a_store_that_the_next_run_cleans(
         for image in store.images.list():
             assert store.images.ensure(image.id) == image
         if len(store.images.list()) == 1:
-            commit.recover(store.layout, store.images.reachable)
+            assert store.images.collect() is not None
             assert (store.blobs(), store.layers()) == (blobs, layers)
         else:
             # the kill came after the commit: take the image out again
-            commit.recover(store.layout, store.images.reachable)
+            assert store.images.collect() is not None
             blobs, layers = store.blobs(), store.layers()
             _rename(store, "base:latest", f"old:{number}")
         assert os.listdir(store.layout.work) == []
@@ -335,7 +337,7 @@ def test_a_killed_builders_script_keeps_the_lock(store: Store) -> None:
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert not files.Lock(store.layout.images_lock).acquire(wait=False)
+    assert not files.Lock(store.layout.build_lock).acquire(wait=False)
     lines: list[str] = []
     store.images.ensure("slow", lines.append)
     assert lines[0] == "waiting for another build"
@@ -392,35 +394,35 @@ def test_what_others_put_into_the_index_is_kept(store: Store) -> None:
 
 def test_renamed_takes_names_over_and_keeps_the_nameless_once() -> None:
     def item(digest: str, name: str | None, **more: object) -> dict[str, object]:
-        annotations = {REF_NAME: name} if name else {}
-        return {"digest": digest, "annotations": annotations, **more}
+        annotations: dict[str, object] = {"annotations": {REF_NAME: name}} if name else {}
+        return {"digest": digest, **annotations, **more}
 
     old = [item("a", "n:1", extra=1), item("a", "n:2"), item("b", "other"), item("c", None)]
-    new = Blob("type", "d", 3)
-    after = renamed(old, new, ["n:1"])
+    after = named(old, {"digest": "d", "size": 3}, ["n:1"])
     assert after[:-1] == [item("a", "n:2"), item("b", "other"), item("c", None)]
-    assert after[-1] == item("d", "n:1", mediaType="type", size=3)
-    after = renamed(after, Blob("type", "e", 3), ["n:1", "n:2"])
-    assert [(entry["digest"], entry["annotations"].get(REF_NAME)) for entry in after] == [
-        ("b", "other"),
-        ("c", None),
-        ("a", None),
-        ("d", None),
-        ("e", "n:1"),
-        ("e", "n:2"),
-    ]
+    assert after[-1] == item("d", "n:1", size=3)
+    after = named(after, {"digest": "e"}, ["n:1", "n:2"])
+    assert after == [
+        item("b", "other"), item("c", None), item("a", None), item("d", None, size=3),
+        item("e", "n:1"), item("e", "n:2"),
+    ]  # fmt: skip
+    assert named(after, {"digest": "a"}, []) == after
+    assert named(after, {"digest": "f"}, []) == [*after, {"digest": "f"}]
+    assert named(after, {"digest": "a"}, ["other"]) == [*after[1:2], *after[3:], item("b", None),
+                                                        item("a", "other")]  # fmt: skip
 
 
 def test_an_image_that_lost_its_name_is_still_found_by_id(store: Store) -> None:
     old = store.images.ensure("base")
-    path = str(store.index())
     other = store.images.ensure("base:1")
-    size = store.blob(other.digest).stat().st_size
-    commit._add_to_index(path, Blob(MANIFEST_TYPE, other.digest, size), list(old.names))
+    for name in old.names:
+        store.images.tag(other, name)
     found = store.images.resolve(old.id)
     assert found.names == ()
     assert found.diff_ids == old.diff_ids
     assert store.images.resolve("base").names == ("base:1", "base:latest", "base:2")
+    store.images.forget(other, ["base:1", "base:latest", "base:2"])
+    assert store.images.resolve(other.id).names == ()
 
 
 def test_pack_keeps_odd_names_and_modes(tmp_path: Path) -> None:

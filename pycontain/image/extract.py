@@ -1,0 +1,189 @@
+"""Unpacking a layer: tar bytes to a folder as overlayfs wants it (native/layer.c).
+
+Nothing outside of the folder is read or written, whatever the archive says. What refers to the
+layers below is only noted here; ``parents`` deals with it when those are there.
+
+Source: OCI image-spec 1.1, layer.md; docs/layers.md says what becomes what.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pycontain._native._layer import ffi, lib
+from pycontain.errors import ImageError, PycontainError, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAX_ENTRIES = 4_000_000
+MAX_BYTES = 1 << 40
+_SHOWN = 200  # characters of a name in a message
+# What the archive asks for and no file system grants; other numbers are the store's trouble.
+_OF_THE_ARCHIVE = (
+    errno.E2BIG, errno.EFBIG, errno.EINVAL, errno.EMLINK, errno.ENAMETOOLONG, errno.ENOTDIR,
+    errno.EOPNOTSUPP, errno.ERANGE,
+)  # fmt: skip
+
+
+class Limits:
+    """What a layer may have.
+
+    Attributes:
+        entries: of its archive, whatever they are.
+        bytes: of data in its files, holes not counted.
+    """
+
+    __slots__ = ("bytes", "entries")
+
+    def __init__(self, entries: int = MAX_ENTRIES, bytes: int = MAX_BYTES) -> None:  # noqa: A002
+        self.entries = entries
+        self.bytes = bytes
+
+
+class Extracted:
+    """What came of a layer. Paths are relative to its folder, without ``.`` and links on them.
+
+    Attributes:
+        entries: how many the archive has.
+        size: bytes of data in its files.
+        implicit: folders that no entry listed, parents first; ``.`` is the layer's own.
+        links: hard links to what is not in this layer: name, and target as the archive has it.
+        left_out: devices that cannot be made in a user namespace.
+        opaque_root: nothing of the layers below is to be seen.
+    """
+
+    __slots__ = ("entries", "implicit", "left_out", "links", "opaque_root", "size")
+
+    def __init__(
+        self,
+        entries: int,
+        size: int,
+        implicit: list[bytes],
+        links: list[tuple[bytes, bytes]],
+        left_out: list[bytes],
+        opaque_root: bool,
+    ) -> None:
+        self.entries = entries
+        self.size = size
+        self.implicit = implicit
+        self.links = links
+        self.left_out = left_out
+        self.opaque_root = opaque_root
+
+
+class Extraction:
+    """One layer on its way into a folder. Used by one thread at a time; closed by ``with``.
+
+    Args:
+        root_fd: descriptor of the folder, which is empty and nobody else's. It stays the caller's.
+        rootless: the caller is in a user namespace: overlay's marks are ``user.`` attributes, and
+            devices are left out.
+        limits: of the layer.
+    """
+
+    def __init__(self, root_fd: int, *, rootless: bool, limits: Limits) -> None:
+        self._layer = lib.layer_new(root_fd, rootless, limits.entries, limits.bytes)
+        if self._layer == ffi.NULL:
+            raise MemoryError
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes of the uncompressed archive, however many. Other threads go on.
+
+        Raises:
+            ImageError: the archive is damaged, or asks for what is refused; the entry is named.
+            StoreError: a file cannot be written.
+        """
+        with ffi.from_buffer("char[]", data) as buffer:
+            if lib.layer_feed(self._open(), buffer, len(buffer)) < 0:
+                raise self._error()
+
+    def finish(self) -> Extracted:
+        """End it, after the last bytes.
+
+        Raises:
+            ImageError: the archive is cut off.
+            StoreError: a folder's time cannot be set.
+        """
+        layer = self._open()
+        if lib.layer_finish(layer) < 0:
+            raise self._error()
+        implicit, links, left_out = self._notes()
+        return Extracted(
+            entries=lib.layer_entries(layer),
+            size=lib.layer_size(layer),
+            implicit=([] if lib.layer_has_root(layer) else [b"."]) + implicit,
+            links=links,
+            left_out=left_out,
+            opaque_root=bool(lib.layer_is_opaque(layer)),
+        )
+
+    def close(self) -> None:
+        """Let go of what it holds; may be called twice."""
+        lib.layer_free(self._layer)
+        self._layer = ffi.NULL
+
+    def __enter__(self) -> Extraction:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> object:
+        if self._layer == ffi.NULL:
+            raise ValueError("the extraction is closed")
+        return self._layer
+
+    def _notes(self) -> tuple[list[bytes], list[tuple[bytes, bytes]], list[bytes]]:
+        """Implicit folders, links and devices left out, of the records of native/tree.h."""
+        size = ffi.new("size_t *")
+        notes = lib.layer_notes(self._layer, size)
+        words = iter(bytes(ffi.buffer(notes, size[0])).split(b"\0")[:-1]) if size[0] else iter(())
+        implicit: set[bytes] = set()
+        links: dict[bytes, bytes] = {}
+        left_out: list[bytes] = []
+        for word in words:
+            kind, path = word[:1], word[1:]
+            if kind == b"+":
+                implicit.add(path)
+            elif kind == b"-":
+                implicit.discard(path)
+            elif kind == b"L":
+                links[path] = next(words)
+            else:
+                left_out.append(path)
+        # A later entry may have replaced one, or what it was in.
+        folders = [path for path in implicit if lib.layer_has_folder(self._layer, path)]
+        return sorted(folders), list(links.items()), left_out
+
+    def _error(self) -> PycontainError:
+        """The error for what went wrong last, which is the end of it."""
+        why = ffi.string(lib.layer_why(self._layer)).decode()
+        number = lib.layer_error(self._layer)
+        where = shown(ffi.string(lib.layer_where(self._layer)))
+        self.close()
+        subject = f"layer: entry '{where}'" if where else "layer"
+        if not number:
+            return ImageError(f"{subject}: {why}")
+        message = f"{subject}: {why}: {os.strerror(number).lower()}"
+        if number == errno.EINVAL and why == "set the owner":
+            hint = "the user namespace has no such id: give the user more in /etc/subuid and subgid"
+            return ImageError(message, hint)
+        return ImageError(message) if number in _OF_THE_ARCHIVE else StoreError(message)
+
+
+def shown(name: bytes) -> str:
+    """Return a name of an archive for a message: in one line, printable, not endless."""
+    text = name[: 4 * _SHOWN].decode("utf-8", "backslashreplace")
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,106 @@
+"""The unpacking of layers under mutated archives, with ASan and UBSan watching.
+
+The corpus is what the unit tests unpack and what they have refused.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.refused_layers import REFUSED, WHOLE, escapes
+from tests.tarball import archive
+
+HERE = Path(__file__).parent
+NATIVE = HERE.parent.parent / "native"
+SOURCES = ("layer.c", "tree.c", "tar.c", "pax.c", "acl.c")
+SECONDS = 6
+LARGEST = 1 << 16
+SANITIZERS = "address,undefined"
+CC = shutil.which("cc")
+CLANG = shutil.which("clang")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    entries = [*(parts for parts, _, _ in REFUSED.values()), *escapes("../beside")]
+    seeds = [WHOLE, *map(archive, entries)]
+    for number, data in enumerate(seeds):
+        if len(data) <= LARGEST:
+            (folder / f"{number:03}").write_bytes(data)
+    return folder
+
+
+def build(compiler: str | None, folder: Path, *flags: str, **replaced: Path) -> Path:
+    """Build the fuzzer, with other sources for some by their stem; or skip and say why."""
+    if compiler is None:
+        pytest.skip("the compiler is not installed")
+    program = folder / "layer_fuzz"
+    sources = [replaced.get(Path(name).stem, NATIVE / name) for name in SOURCES]
+    result = subprocess.run(
+        [compiler, "-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror",
+         "-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION", "-fno-sanitize-recover=all",
+         f"-I{NATIVE}", *flags, "-o", program, HERE / "layer_fuzz.c", *sources],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if result.returncode and ("cannot find" in result.stderr or "unable to find" in result.stderr):
+        pytest.skip(f"{compiler} comes without its sanitizers: {result.stderr.splitlines()[0]}")
+    assert result.returncode == 0, result.stderr
+    return program
+
+
+def run(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    # Leaks are looked for by tracing the own process, which not every machine allows.
+    place = folder / "work"
+    place.mkdir()
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "TMPDIR": str(place)}
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=300, env=environment,
+        errors="backslashreplace",
+    )  # fmt: skip
+
+
+def mutator(folder: Path, **replaced: Path) -> Path:
+    return build(CC, folder, f"-fsanitize={SANITIZERS}", "-DSTANDALONE", **replaced)
+
+
+def test_mutated_layers(corpus: Path, tmp_path: Path) -> None:
+    seed = str(random.randrange(1 << 32))
+    result = run(tmp_path, mutator(tmp_path), str(SECONDS), seed, *sorted(corpus.iterdir()))
+    assert result.returncode == 0, f"seed {seed}: {result.stderr}"
+    assert int(result.stdout) > 100
+
+
+def test_fuzzed_layers(corpus: Path, tmp_path: Path) -> None:
+    """The same with libFuzzer, which looks for inputs that reach new code."""
+    program = build(CLANG, tmp_path, f"-fsanitize=fuzzer,{SANITIZERS}")
+    limits = (f"-max_total_time={SECONDS}", f"-max_len={LARGEST}", f"-artifact_prefix={tmp_path}/")
+    # libFuzzer adds what it finds to its folder.
+    found = shutil.copytree(corpus, tmp_path / "corpus")
+    result = run(tmp_path, program, *limits, found)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "wrong"),
+    [
+        ("tar", "if (sum != entry->stored)", "if (0 && sum)"),
+        ("tree", "fd = open_below(tree->root, path, FOLDER, PLAIN);",
+         "fd = openat(tree->root, *path ? path : \".\", FOLDER);"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_seen(corpus: Path, tmp_path: Path, name: str, check: str, wrong: str) -> None:
+    """The test of the tests: without one of its checks it does not survive."""
+    source = (NATIVE / f"{name}.c").read_text()
+    assert check in source
+    (tmp_path / f"{name}.c").write_text(source.replace(check, wrong))
+    program = mutator(tmp_path, **{name: tmp_path / f"{name}.c"})
+    result = run(tmp_path, program, "60", "1", *sorted(corpus.iterdir()))
+    assert result.returncode != 0
+    assert "Sanitizer" in result.stderr or "layer_fuzz" in result.stderr
