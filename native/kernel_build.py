@@ -27,6 +27,7 @@ ffibuilder.cdef(
     int netlink_in(int network);
     int mount_apart(const char *type, const char *options, char *const *folders, int count,
                     int *at);
+    int tree_apart(int namespace, const char *path, int *at);
     int channel(int *pair);
     int send_go(int socket);
     int send_stop(int socket);

@@ -69,7 +69,20 @@ class ImageError(PycontainError):
 
 
 class RegistryError(ImageError):
-    """A registry refused or failed."""
+    """A registry refused or failed.
+
+    Attributes:
+        status: the HTTP status it answered with, 0 where it gave no answer.
+        code: its word for the reason (OCI distribution specification, "Error Codes"), such as
+            ``MANIFEST_UNKNOWN``, or "".
+    """
+
+    def __init__(
+        self, message: str, hint: str | None = None, *, status: int = 0, code: str = ""
+    ) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.code = code
 
 
 class DigestMismatch(ImageError):

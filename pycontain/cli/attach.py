@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Refused, Values, Verb, switch
-from pycontain.cli.terminal import STDIN, Relay
+from pycontain.cli.terminal import OUTPUTS, STDIN, Relay
 from pycontain.model import parse
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def relay(
     tty: bool,
     vanished: Callable[[], int],
     told: bool = True,
+    outputs: frozenset[str] = OUTPUTS,
 ) -> int:
     """Join this process's streams with `attachment` until it ends or the user detaches.
 
@@ -55,6 +56,7 @@ def relay(
         tty: the other side is a terminal.
         vanished: finds the exit code when the other side ends without telling one.
         told: say so when the user detaches (docker does not where the verb started the container).
+        outputs: what is shown of ``stdout`` and ``stderr``.
 
     Returns:
         The process's exit code.
@@ -67,6 +69,7 @@ def relay(
         tty=tty,
         detach_keys=detach_keys(values),
         sig_proxy=values.get("sig-proxy", False),
+        outputs=outputs,
     )
     code = joined.run()
     if joined.detached and told:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import Flag, Refused, Verb, filter_
+from pycontain.cli.flags import Flag, Refused, Verb, listing_filter
 from pycontain.cli.template import GoMap, Template, to_json
 from pycontain.errors import InvalidInput
 from pycontain.model import parse
@@ -143,14 +143,7 @@ EVENTS = Verb(
     "Get events of containers and images as they happen",
     _events,
     flags=(
-        Flag(
-            "filter",
-            "show only what matches, as container=web or event=die",
-            short="f",
-            kind="list",
-            metavar="name=value",
-            convert=filter_,
-        ),
+        listing_filter("container=web or event=die"),
         Flag("format", "format the output: 'json' or a Go template", metavar="format"),
         Flag("since", "begin with this time, as 42m or a date", metavar="time"),
         Flag("until", "end at this time, as 42m or a date", metavar="time"),

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import Flag, Verb, boolean, filter_, switch
+from pycontain.cli.flags import LISTING_FORMAT, Verb, boolean, listing_filter, switch
 from pycontain.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def split_name(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{base}", tag if colon else _NONE
 
 
-def _row(image: Image, name: str | None, now: int, full: bool) -> dict[str, Any]:
+def row(image: Image, name: str | None, now: int, full: bool) -> dict[str, Any]:
+    """Return the fields of a listing for one name of an image, None where it has none."""
     repository, tag = (_NONE, _NONE) if name is None else split_name(name)
     known = image.created is not None
     return {
@@ -120,7 +121,7 @@ def _rows(app: App, values: Values, pattern: str | None) -> list[dict[str, Any]]
     filters = _Filters(app, values["filter"])
     now = time.time_ns()
     return [
-        _row(image, name, now, values["no-trunc"])
+        row(image, name, now, values["no-trunc"])
         for image in app.engine.images.list()
         if filters.pass_image(image)
         for name in image.names or (None,)
@@ -154,19 +155,8 @@ IMAGES = Verb(
             "all", "show all images (none are hidden: there are no intermediate ones)", short="a"
         ),
         switch("digests", "show digests of the manifests"),
-        Flag(
-            "filter",
-            "show only what matches, as reference=busybox or label=team=a",
-            short="f",
-            kind="list",
-            metavar="name=value",
-            convert=filter_,
-        ),
-        Flag(
-            "format",
-            "format the output: 'json', a Go template, or 'table' and a template",
-            metavar="format",
-        ),
+        listing_filter("reference=busybox or label=team=a"),
+        LISTING_FORMAT,
         switch("no-trunc", "do not truncate"),
         switch("quiet", "print only ids", short="q"),
     ),

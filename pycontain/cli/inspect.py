@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import FORMAT, Verb
+from pycontain.cli.flags import FORMAT, Flag, Verb
 from pycontain.cli.ps import volume_name, volume_targets
 from pycontain.cli.template import GoMap, to_json
-from pycontain.errors import NotFound, PycontainError
+from pycontain.errors import InvalidInput, NotFound, PycontainError
 from pycontain.runtime.limits import swap
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycontain.model.container import (
         Container,
         DeviceRate,
+        DeviceRule,
         ExitRecord,
         ImageConfig,
         Mount,
@@ -56,13 +57,18 @@ def container_document(view: View) -> dict[str, Any]:
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": _apparmor(container.options),
         "HostConfig": _host_config(container),
         "GraphDriver": {"Name": "overlay", "Data": GoMap(UpperDir=paths.upper, WorkDir=paths.work)},
         "Mounts": _mounts(view),
         "Config": _config(container),
         "NetworkSettings": {"Networks": _networks(container.options)},
     }
+
+
+def _apparmor(options: RunOptions) -> str:
+    words = [word for word in options.security_opt if word.startswith(("apparmor=", "apparmor:"))]
+    return words[-1][len("apparmor=") :] if words else ""
 
 
 def _state(status: Status) -> dict[str, Any]:
@@ -73,8 +79,8 @@ def _state(status: Status) -> dict[str, Any]:
         "Running": status.state in ("running", "paused"),
         "Paused": status.state == "paused",
         "Restarting": False,
-        # unknown where memory is not accounted for
-        "OOMKilled": record.oom_killed if record is not None and ended else False,
+        # docker's field is a truth value; Totals has null where memory is not accounted for
+        "OOMKilled": bool(record is not None and ended and record.oom_killed),
         "Dead": False,
         "Pid": status.pid or 0,
         "ExitCode": record.code if record is not None and ended else 0,
@@ -91,6 +97,7 @@ def _totals(record: ExitRecord) -> dict[str, Any]:
         "CPUUserUsec": record.cpu_user_usec,
         "CPUSystemUsec": record.cpu_system_usec,
         "MemoryPeak": record.memory_peak,
+        "OOMKilled": record.oom_killed,
         "PidsPeak": record.pids_peak,
         "BlockRead": record.block_read,
         "BlockWritten": record.block_written,
@@ -114,6 +121,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "PortBindings": GoMap(),
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": options.remove,
+        "Annotations": GoMap(options.annotations),
         "CapAdd": _capabilities(options.cap_add) or None,
         "CapDrop": _capabilities(options.cap_drop) or None,
         "CgroupnsMode": options.cgroupns,
@@ -144,6 +152,7 @@ def _host_config(container: Container) -> dict[str, Any]:
             }
             for device in options.devices
         ],
+        "DeviceCgroupRules": [_rule(rule) for rule in options.device_cgroup_rules] or None,
         "Ulimits": [
             {"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft}
             for limit in options.ulimits
@@ -182,6 +191,11 @@ def _limits(options: RunOptions) -> dict[str, Any]:
         "BlkioDeviceReadIOps": _rates(options.device_read_iops),
         "BlkioDeviceWriteIOps": _rates(options.device_write_iops),
     }
+
+
+def _rule(rule: DeviceRule) -> str:
+    major, minor = ("*" if number == -1 else number for number in (rule.major, rule.minor))
+    return f"{rule.type} {major}:{minor} {rule.access}"
 
 
 def _rates(entries: Sequence[DeviceRate]) -> list[dict[str, Any]]:
@@ -275,7 +289,7 @@ def _config(container: Container) -> dict[str, Any]:
     options, image = container.options, container.config
     return {
         "Hostname": options.hostname or container.id[:12],
-        "Domainname": "",
+        "Domainname": options.domainname or "",
         "User": image.user if options.user is None else options.user,
         "AttachStdin": options.interactive,
         "Tty": options.tty,
@@ -289,6 +303,7 @@ def _config(container: Container) -> dict[str, Any]:
         "Labels": GoMap({**(image.labels or {}), **options.labels}),
         "StopSignal": options.stop_signal or image.stop_signal or "SIGTERM",
         "StopTimeout": container.stop_timeout,
+        "Timezone": options.tz or "",
     }
 
 
@@ -326,20 +341,39 @@ def image_document(image: Image) -> dict[str, Any]:
     }
 
 
-def document(app: App, name: str) -> dict[str, Any]:
-    """Return the document of the container or, if there is none, the image called `name`.
+def _container(app: App, name: str) -> dict[str, Any]:
+    return container_document(app.engine.containers.get(name))
 
-    Raises:
-        NotFound: neither.
-    """
-    try:
-        return container_document(app.engine.containers.get(name))
-    except NotFound:
-        pass
+
+def _image(app: App, name: str) -> dict[str, Any]:
     try:
         return image_document(app.engine.images.get(name))
     except NotFound as err:
-        raise NotFound(f"no such object: {name}") from err
+        raise NotFound(f"no such image: {name}", err.hint) from err
+
+
+_KINDS = {"container": _container, "image": _image}
+
+
+def document(app: App, name: str, kind: str | None = None) -> dict[str, Any]:
+    """Return the document of the container or, if there is none, the image called `name`.
+
+    Args:
+        app: with the engine.
+        name: of the object.
+        kind: look for one of these alone.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if kind is not None:
+        return _KINDS[kind](app, name)
+    for find in _KINDS.values():
+        try:
+            return find(app, name)
+        except NotFound:
+            continue
+    raise NotFound(f"no such object: {name}")
 
 
 def _renderer(form: str | None) -> Callable[[dict[str, Any]], str] | None:
@@ -351,11 +385,27 @@ def _renderer(form: str | None) -> Callable[[dict[str, Any]], str] | None:
 
 
 def _inspect(app: App, values: Values, arguments: list[str]) -> int:
+    kind: str | None = values["type"] or None
+    if kind is not None and kind not in _KINDS:
+        known = ", ".join(f'"{name}"' for name in _KINDS)
+        raise InvalidInput(f'unknown type: "{kind}": must be one of {known}')
+    return _show(app, values, arguments, kind)
+
+
+def _inspect_container(app: App, values: Values, arguments: list[str]) -> int:
+    return _show(app, values, arguments, "container")
+
+
+def _inspect_image(app: App, values: Values, arguments: list[str]) -> int:
+    return _show(app, values, arguments, "image")
+
+
+def _show(app: App, values: Values, arguments: list[str], kind: str | None) -> int:
     render = _renderer(values["format"])
     found: list[dict[str, Any]] = []
 
     def act(name: str) -> None:
-        made = document(app, name)
+        made = document(app, name, kind)
         if render is None:
             found.append(made)
         else:
@@ -379,10 +429,31 @@ INSPECT = Verb(
     "[OPTIONS] NAME|ID [NAME|ID...]",
     "Return low-level information on containers and images",
     _inspect,
-    flags=(FORMAT,),
+    flags=(FORMAT, Flag("type", "look for a container or an image alone", metavar="type")),
     least=1,
     examples=(
         ("pycontain inspect web", "all that is known, as JSON"),
         ("pycontain inspect -f '{{.State.Pid}} {{json .Mounts}}' web", "some of it"),
+        ("pycontain inspect --type image busybox", "the image, whatever container is called so"),
     ),
+)
+
+CONTAINER_INSPECT = Verb(
+    "inspect",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Return low-level information on containers",
+    _inspect_container,
+    flags=(FORMAT,),
+    least=1,
+    examples=(("pycontain inspect -f '{{.State.Pid}}' web", "its first process"),),
+)
+
+IMAGE_INSPECT = Verb(
+    "inspect",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Return low-level information on images",
+    _inspect_image,
+    flags=(FORMAT,),
+    least=1,
+    examples=(("pycontain inspect -f '{{json .Config.Env}}' busybox", "its environment"),),
 )

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import Flag, Verb, filter_, integer, switch
+from pycontain.cli.flags import LISTING_FORMAT, Flag, Verb, integer, listing_filter, switch
 from pycontain.cli.template import quoted
-from pycontain.errors import InvalidInput
+from pycontain.errors import InvalidInput, NotFound, PycontainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.containers import View
-    from pycontain.errors import PycontainError
+    from pycontain.engine.sizes import Sizes
     from pycontain.model.container import Container
     from pycontain.model.status import Status
 
@@ -34,6 +34,7 @@ LISTING = output.Listing(
         "CreatedAt": "CREATED AT",
         "RunningFor": "CREATED",
         "Ports": "PORTS",
+        "Size": "SIZE",
         "State": "STATE",
         "Status": "STATUS",
         "Names": "NAMES",
@@ -103,7 +104,13 @@ def _command(words: Sequence[str]) -> str:
     return " ".join([program, *(f"'{word}'" if " " in word else word for word in arguments)])
 
 
-def _row(view: View, now: int, full: bool) -> dict[str, Any]:
+def _size(sizes: Sizes) -> str:
+    own = output.human_size(sizes.own)
+    return own if sizes.virtual is None else f"{own} (virtual {output.human_size(sizes.virtual)})"
+
+
+def row(view: View, now: int, full: bool, sizes: Sizes | None = None) -> dict[str, Any]:
+    """Return the fields of a listing for a container."""
     container = view.container
     command = _command(container.command)
     mounts = _mount_names(container)
@@ -118,6 +125,8 @@ def _row(view: View, now: int, full: bool) -> dict[str, Any]:
         "CreatedAt": output.local_time(container.created),
         "RunningFor": output.ago(container.created, now),
         "Ports": "",
+        # nothing rather than docker's 0B where nobody asked: measuring walks through all files
+        "Size": "" if sizes is None else _size(sizes),
         "State": view.status.state,
         "Status": status_words(view.status, now),
         "Names": container.name,
@@ -242,6 +251,12 @@ def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], boo
     return matches
 
 
+_REFUSED = {
+    "expose": "there are no published or exposed ports yet",
+    "health": "there are no health checks yet",
+    "is-task": "there are no services, so no tasks of them",
+    "publish": "there are no published or exposed ports yet",
+}
 _FILTERS = {
     "ancestor": _by_ancestor,
     "before": _by_before,
@@ -264,6 +279,8 @@ def filtered(views: Sequence[View], filters: Sequence[tuple[str, str]]) -> list[
     """
     grouped: dict[str, list[str]] = {}
     for name, value in filters:
+        if name in _REFUSED:
+            raise InvalidInput(f"Invalid filter '{name}'", _REFUSED[name])
         if name not in _FILTERS:
             raise InvalidInput(f"Invalid filter '{name}'", f"there are {', '.join(_FILTERS)}")
         grouped.setdefault(name, []).append(value)
@@ -286,11 +303,24 @@ def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[
 def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     now = time.time_ns()
     problems: list[PycontainError] = []
-    rows = [_row(view, now, values["no-trunc"]) for view in _selected(app, values, problems)]
     form = values["format"]
     if form and values["quiet"]:
         streams.complain("warning: --quiet is given, so --format is ignored\n")
         form = None
+    # as docker: a template that names it asks for it
+    sized = not values["quiet"] and (values["size"] or ".Size" in (form or ""))
+    if values["size"] and not values["quiet"] and form in (None, "", "table"):
+        form = f"table {LISTING.table}\t{{{{.Size}}}}"
+    rows = []
+    for view in _selected(app, values, problems):
+        try:
+            sizes = app.engine.containers.sizes(view.container.id) if sized else None
+        except NotFound:
+            continue  # removed since it was listed
+        except PycontainError as err:
+            problems.append(err)
+            sizes = None
+        rows.append(row(view, now, values["no-trunc"], sizes))
     streams.write(LISTING.render(rows, form, values["quiet"]))
     # a damaged container hides no other
     return app.report(problems)
@@ -303,19 +333,8 @@ PS = Verb(
     _ps,
     flags=(
         switch("all", "show all containers, not just the running ones", short="a"),
-        Flag(
-            "filter",
-            "show only what matches, as name=web or status=exited",
-            short="f",
-            kind="list",
-            metavar="name=value",
-            convert=filter_,
-        ),
-        Flag(
-            "format",
-            "format the output: 'json', a Go template, or 'table' and a template",
-            metavar="format",
-        ),
+        listing_filter("name=web or status=exited"),
+        LISTING_FORMAT,
         Flag(
             "last",
             "show the n last created containers, in any state",
@@ -327,11 +346,13 @@ PS = Verb(
         switch("latest", "show the latest created container, in any state", short="l"),
         switch("no-trunc", "do not truncate"),
         switch("quiet", "print only ids", short="q"),
+        switch("size", "show what each wrote, and all that it sees", short="s"),
     ),
     most=0,
     examples=(
         ("pycontain ps -a", "all containers"),
         ("pycontain ps -aq -f status=exited", "ids of those that have ended"),
+        ("pycontain ps -s", "with what each has written"),
         ("pycontain ps --format 'table {{.Names}}\\t{{.Status}}'", "two columns"),
     ),
 )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
 from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, relay
-from pycontain.cli.flags import Flag, Verb, switch
+from pycontain.cli.flags import Flag, Refused, Verb, integer, switch
 from pycontain.cli.run_options import CONTAINER_FLAGS, run_options
-from pycontain.cli.terminal import our_size
+from pycontain.cli.terminal import OUTPUTS, our_size
 from pycontain.errors import InvalidInput, NotFound, PycontainError
 
 if TYPE_CHECKING:
@@ -72,10 +72,22 @@ def _id_file(path: str | None) -> Iterator[_IdFile | None]:
         file.release()
 
 
+def _options(app: App, values: Values, arguments: list[str]) -> RunOptions:
+    """Return what is asked for, once it is known that this command may get the image."""
+    options = run_options(values, arguments, app.settings)
+    if values["replace"] and options.name is None:
+        raise InvalidInput("--replace: it takes the --name of the container to replace")
+    if values["pull"] == "never":
+        app.engine.images.get(options.image)
+    return options
+
+
 def _create(app: App, values: Values, arguments: list[str]) -> int:
-    options = run_options(values, arguments)
+    options = _options(app, values, arguments)
     with _id_file(values["cidfile"]) as file:
-        container = app.engine.containers.create(options, progress=progress)
+        container = app.engine.containers.create(
+            options, progress=progress, replace=values["replace"]
+        )
         if file is not None:
             file.write(container.id)
     streams.write(f"{container.id}\n")
@@ -83,43 +95,100 @@ def _create(app: App, values: Values, arguments: list[str]) -> int:
 
 
 def _run(app: App, values: Values, arguments: list[str]) -> int:
-    options = run_options(values, arguments)
+    # Before anything is opened: afterwards a number may be one of ours.
+    descriptors = _descriptors(values["preserve-fds"])
+    options = _options(app, values, arguments)
+    streams_wanted = _streams_wanted(values, options)
     if values["explain"]:
         for line in app.engine.containers.explain(options):
             streams.write(f"{line}\n")
         return 0
     if values["detach"]:
-        return _run_detached(app, values, options)
-    return _run_attached(app, values, options)
+        return _run_detached(app, values, options, descriptors)
+    return _run_attached(app, values, options, descriptors, streams_wanted)
 
 
-def _run_detached(app: App, values: Values, options: RunOptions) -> int:
+def _descriptors(count: int) -> tuple[int, ...]:
+    """Return the descriptors that the caller hands on.
+
+    Raises:
+        InvalidInput: one of them is not open. What the interpreter opens is closed on exec, what
+            was there before it cannot be.
+    """
+    for number in range(3, 3 + count):
+        try:
+            is_callers = os.get_inheritable(number)
+        except OSError:
+            is_callers = False
+        if not is_callers:
+            raise InvalidInput(f"--preserve-fds: descriptor {number} is not open")
+    return tuple(range(3, 3 + count))
+
+
+def _streams_wanted(values: Values, options: RunOptions) -> frozenset[str]:
+    """Return which of the container's outputs this command shows.
+
+    Raises:
+        InvalidInput: ``--attach`` contradicts another flag.
+    """
+    asked = frozenset(values["attach"])
+    if not asked:
+        return OUTPUTS
+    if values["detach"]:
+        raise Refused("conflicting options: cannot specify both --attach and --detach")
+    if "stdin" in asked and not options.interactive:
+        raise InvalidInput("--attach stdin: the container's input is closed", "-i keeps it open")
+    outputs = asked & OUTPUTS
+    # A terminal has one output, where both arrive.
+    return OUTPUTS if outputs and options.tty else outputs
+
+
+def _run_detached(
+    app: App, values: Values, options: RunOptions, descriptors: tuple[int, ...]
+) -> int:
     with _id_file(values["cidfile"]) as file:
-        container, _ = app.engine.containers.run(options, attach=False, progress=progress)
+        container, _ = app.engine.containers.run(
+            options, attach=False, progress=progress, replace=values["replace"],
+            descriptors=descriptors,
+        )  # fmt: skip
         if file is not None:
             file.write(container.id)
     streams.write(f"{container.id}\n")
     return 0
 
 
-def _run_attached(app: App, values: Values, options: RunOptions) -> int:
+def _run_attached(
+    app: App,
+    values: Values,
+    options: RunOptions,
+    descriptors: tuple[int, ...],
+    outputs: frozenset[str],
+) -> int:
     check_terminal(options.interactive, options.tty)
     containers = app.engine.containers
     size = our_size() if options.tty else None
     with _id_file(values["cidfile"]) as file:
-        container, attachment = containers.run(options, size=size, progress=progress)
+        container, attachment = containers.run(
+            options, size=size, progress=progress, replace=values["replace"],
+            descriptors=descriptors,
+        )  # fmt: skip
         if file is not None:
             file.write(container.id)
     if attachment is None:
         return containers.wait(container.id)
-    return relay(
+    if not outputs:
+        streams.write(f"{container.id}\n")
+    code = relay(
         attachment,
         values,
         stdin=options.interactive,
         tty=options.tty,
+        outputs=outputs,
         vanished=lambda: _code_of(app, container),
         told=False,
     )
+    # As docker: who only gives input does not wait for what becomes of it.
+    return code if outputs else 0
 
 
 def _code_of(app: App, container: Container) -> int:
@@ -133,6 +202,35 @@ def _code_of(app: App, container: Container) -> int:
         ) from None
 
 
+def _stream(text: str) -> str:
+    name = text.lower()
+    if name not in ("stdin", "stdout", "stderr"):
+        raise InvalidInput("valid streams are STDIN, STDOUT and STDERR")
+    return name
+
+
+def _count(text: str) -> int:
+    number = integer(text)
+    if number < 0:
+        raise InvalidInput("must be 0 or more")
+    return number
+
+
+_ATTACH = Flag(
+    "attach",
+    "attach to stdin, stdout or stderr alone",
+    short="a",
+    kind="list",
+    metavar="stream",
+    convert=_stream,
+)
+_PRESERVE_FDS = Flag(
+    "preserve-fds",
+    "give the program this many of our descriptors from 3 on",
+    metavar="n",
+    convert=_count,
+    default=0,
+)
 _DETACH = switch("detach", "run in the background and print the id", short="d")
 _EXPLAIN = switch("explain", "print in words what would be done, and change nothing")
 _USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
@@ -142,7 +240,16 @@ RUN = Verb(
     _USAGE,
     "Create and run a new container from an image",
     _run,
-    flags=(*CONTAINER_FLAGS, _CIDFILE, _DETACH, DETACH_KEYS, _EXPLAIN, SIG_PROXY),
+    flags=(
+        *CONTAINER_FLAGS,
+        _ATTACH,
+        _CIDFILE,
+        _DETACH,
+        DETACH_KEYS,
+        _EXPLAIN,
+        _PRESERVE_FDS,
+        SIG_PROXY,
+    ),
     least=1,
     mixed=False,
     failure=125,
@@ -151,6 +258,10 @@ RUN = Verb(
         ("pycontain run --rm busybox echo hello", "run a command, then remove the container"),
         ("pycontain run --rm -it busybox", "a shell with a terminal"),
         ("pycontain run -d --name web -v /srv:/srv:ro busybox httpd -f", "in the background"),
+        (
+            "pycontain run -d --replace --name job --tz local busybox crond -f",
+            "instead of the last",
+        ),
         ("pycontain run --explain --read-only busybox true", "what would be done"),
     ),
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import environment
-from pycontain.cli.flags import Flag, integer, switch, wait_seconds
+from pycontain.cli.flags import Flag, Refused, integer, switch, wait_seconds
 from pycontain.cli.limits import CREATE_FLAGS, create_fields
+from pycontain.config import BUILT_IN, LOG_DRIVERS
 from pycontain.errors import InvalidInput
 from pycontain.model import parse
 from pycontain.model.container import RunOptions
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontain.cli.flags import Values
+    from pycontain.config import Config
     from pycontain.model.container import Mount
 
-_LOG_DRIVERS = ("k8s-file", "json-file", "none")
-_SHM_SIZE = 64 << 20  # docker: 0 too asks for the default
+
+# Go's words for what uname(2) says, and the variants that every such processor is.
+_MACHINES = {
+    "x86_64": ("amd64", ("v1",)),
+    "aarch64": ("arm64", ("v8",)),
+}
 
 
 def _seconds(text: str) -> int:
@@ -27,6 +33,30 @@ def _seconds(text: str) -> int:
     if number < 0:
         raise InvalidInput("must be a number of seconds, 0 for none")
     return number
+
+
+def _platform(text: str) -> str:
+    """Check that it is this machine's: `text` is nothing but a confirmation."""
+    system, _, rest = text.lower().partition("/")
+    processor, _, variant = rest.partition("/")
+    ours, versions = _MACHINES.get(os.uname().machine, (os.uname().machine, ()))
+    names = ("", ours, os.uname().machine)
+    if system != "linux" or processor not in names or variant not in ("", *versions):
+        raise InvalidInput(
+            f"--platform {text!r}: this machine runs linux/{ours} alone",
+            "other processors' programs are not emulated",
+        )
+    return text
+
+
+def _pull(text: str) -> str:
+    if text in ("always", "newer"):
+        raise InvalidInput(
+            f"--pull {text!r}: there are no registries to pull from yet", "missing or never"
+        )
+    if text not in ("missing", "never"):
+        raise InvalidInput(f"--pull {text!r}: must be missing or never")
+    return text
 
 
 def _log_option(text: str) -> tuple[str, str]:
@@ -44,6 +74,13 @@ CONTAINER_FLAGS = (
         metavar="name:ip",
         convert=parse.parse_add_host,
     ),
+    Flag(
+        "annotation",
+        "set an annotation of the OCI configuration",
+        kind="list",
+        metavar="name[=value]",
+        convert=parse.parse_annotation,
+    ),
     Flag("cap-add", "add a capability, or ALL", kind="list", metavar="capability"),
     Flag("cap-drop", "drop a capability, or ALL", kind="list", metavar="capability"),
     Flag("cgroupns", "cgroup namespace: private or host", metavar="mode"),
@@ -53,6 +90,13 @@ CONTAINER_FLAGS = (
         kind="list",
         metavar="path[:path[:rwm]]",
         convert=parse.parse_device,
+    ),
+    Flag(
+        "device-cgroup-rule",
+        "allow devices by number, as 'c 1:* rwm'",
+        kind="list",
+        metavar="rule",
+        convert=parse.parse_device_rule,
     ),
     Flag("dns", "name server", kind="list", metavar="ip", convert=parse.parse_dns),
     Flag(
@@ -65,6 +109,7 @@ CONTAINER_FLAGS = (
     Flag(
         "dns-search", "search domain", kind="list", metavar="domain", convert=parse.parse_dns_search
     ),
+    Flag("domainname", "NIS domain name in the container", metavar="name"),
     Flag("entrypoint", "replace the image's ENTRYPOINT (and clear its CMD)", metavar="command"),
     environment.ENV,
     environment.ENV_FILE,
@@ -72,7 +117,11 @@ CONTAINER_FLAGS = (
     Flag("hostname", "host name in the container", short="h", metavar="name"),
     switch("init", "run an init that forwards signals and reaps processes"),
     switch("interactive", "keep standard input open", short="i"),
-    Flag("ipc", "IPC namespace: private, host or none", metavar="mode"),
+    Flag(
+        "ipc",
+        "IPC namespace: private, shareable, container:NAME, host or none",
+        metavar="mode",
+    ),
     Flag(
         "label",
         "set a label",
@@ -81,7 +130,13 @@ CONTAINER_FLAGS = (
         metavar="name[=value]",
         convert=parse.parse_label,
     ),
-    Flag("log-driver", "log format: k8s-file (default), json-file or none", metavar="driver"),
+    Flag("label-file", "read labels from a file, a line each", kind="list", metavar="file"),
+    Flag("link", "of docker's old bridge: refused", metavar="container"),
+    Flag(
+        "log-driver",
+        "log format: k8s-file, json-file or none (default: as configured)",
+        metavar="driver",
+    ),
     Flag(
         "log-opt",
         "max-size=BYTES or max-file=COUNT of the log",
@@ -99,10 +154,29 @@ CONTAINER_FLAGS = (
     Flag("name", "name of the container", metavar="name"),
     Flag("network net", "network: none (default), host or container:NAME", metavar="network"),
     Flag("pid", "PID namespace: host or container:NAME (default: its own)", metavar="mode"),
+    Flag(
+        "platform",
+        "operating system and processor, as linux/amd64: this machine's, or refused",
+        metavar="os[/arch[/variant]]",
+        convert=_platform,
+    ),
     switch("privileged", "all capabilities, all devices, no masks, no filter"),
+    Flag(
+        "pull",
+        "get the image: missing (default; built from its recipe), or never",
+        metavar="policy",
+        convert=_pull,
+        default="missing",
+    ),
     switch("read-only", "mount the root file system read-only"),
+    switch("replace", "remove a container that has the same --name, killed if it runs"),
     switch("rm", "remove the container when it ends"),
-    Flag("security-opt", "security option, as no-new-privileges", kind="list", metavar="option"),
+    Flag(
+        "security-opt",
+        "no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE, mask=PATH, unmask=ALL …",
+        kind="list",
+        metavar="option",
+    ),
     Flag("shm-size", "size of /dev/shm (default 64m)", metavar="bytes", convert=parse.parse_size),
     Flag("stop-signal", "signal that stops the container", metavar="signal"),
     Flag(
@@ -134,6 +208,7 @@ CONTAINER_FLAGS = (
         metavar="name=soft[:hard]",
         convert=parse.parse_ulimit,
     ),
+    Flag("tz", "time zone, as Europe/Berlin, or local for the host's", metavar="zone"),
     Flag("umask", "umask of the process", metavar="octal", convert=parse.parse_umask),
     environment.USER,
     Flag("uts", "UTS namespace: host (default: its own)", metavar="mode"),
@@ -172,7 +247,7 @@ def _all_mounts(values: Values) -> tuple[Mount, ...]:
 def _security_option(word: str) -> str:
     """Make a profile's path absolute: the container may be started from another folder."""
     key, equals, value = word.partition("=")
-    if key == "seccomp" and equals and value not in ("", "unconfined"):
+    if key == "seccomp" and equals and value not in ("", "unconfined", "builtin"):
         return f"seccomp={os.path.abspath(value)}"
     return word
 
@@ -180,13 +255,13 @@ def _security_option(word: str) -> str:
 class _Log:
     """``--log-driver`` and ``--log-opt``."""
 
-    def __init__(self, values: Values) -> None:
-        self.driver: str = values["log-driver"] or _LOG_DRIVERS[0]
-        if self.driver not in _LOG_DRIVERS:
-            names = ", ".join(_LOG_DRIVERS)
+    def __init__(self, values: Values, settings: Config) -> None:
+        self.driver: str = values["log-driver"] or settings.log_driver
+        if self.driver not in LOG_DRIVERS:
+            names = ", ".join(LOG_DRIVERS)
             raise InvalidInput(f"log driver {self.driver} not found", f"there are {names}")
-        self.max_size = 16 << 20
-        self.max_files = 3
+        self.max_size = settings.log_max_size
+        self.max_files = settings.log_max_files
         for name, value in values["log-opt"]:
             self._take(name, value)
 
@@ -209,6 +284,8 @@ class _Log:
 # Flags whose files or names belong to another's namespace: docker's words for it.
 _CONFLICTS: tuple[tuple[str, str, Callable[[RunOptions], bool]], ...] = (
     ("hostname", "hostname and the UTS mode", lambda o: o.uts == "host"),
+    ("domainname", "domainname and the UTS mode", lambda o: o.uts == "host"),
+    ("shm-size", "shm-size and the IPC mode", lambda o: o.ipc not in ("private", "shareable")),
     ("hostname", "hostname and the network mode", lambda o: o.network.startswith("container:")),
     ("dns", "dns and the network mode", lambda o: o.network.startswith("container:")),
     ("dns-search", "dns and the network mode", lambda o: o.network.startswith("container:")),
@@ -232,11 +309,38 @@ def _hostname(values: Values) -> str | None:
     return None if word is None else parse.parse_hostname(word)
 
 
+def _domainname(values: Values) -> str | None:
+    word: str | None = values["domainname"] or None
+    return None if word is None else parse.parse_domainname(word)
+
+
+def _labels(values: Values) -> dict[str, str]:
+    """Return the labels of the files and of the command line, which counts more."""
+    try:
+        files = [label for path in values["label-file"] for label in parse.parse_label_file(path)]
+    except InvalidInput as err:
+        raise Refused(err.message, err.hint, 125) from err  # of `create` too, as docker
+    return dict((*files, *values["label"]))
+
+
 def _stop_signal(values: Values) -> str | None:
     word: str | None = values["stop-signal"] or None
     if word is not None:
         parse.parse_signal(word, "--stop-signal")
     return word
+
+
+def _stop_timeout(values: Values, settings: Config) -> int | None:
+    said: int | None = values["stop-timeout"]
+    # None is the built-in one, and is not written down
+    return settings.for_containers().get("stop_timeout") if said is None else said
+
+
+def _with_limits(fields: dict[str, Any], settings: Config) -> dict[str, Any]:
+    """Return the limits that flags say, and those configured that they do not say."""
+    if fields.get("pids_limit") is None:
+        fields["pids_limit"] = settings.for_containers().get("pids_limit")
+    return fields
 
 
 def _entrypoint(values: Values) -> tuple[str, ...] | None:
@@ -246,18 +350,24 @@ def _entrypoint(values: Values) -> tuple[str, ...] | None:
     return (text,) if text else ()
 
 
-def run_options(values: Values, arguments: list[str]) -> RunOptions:
+def run_options(values: Values, arguments: list[str], settings: Config = BUILT_IN) -> RunOptions:
     """Return what the user asked for.
 
     Args:
         values: of CONTAINER_FLAGS.
         arguments: the image and the command.
+        settings: what they have that no flag says.
 
     Raises:
         InvalidInput: a value that nobody can carry out.
     """
     image, *command = arguments
-    log = _Log(values)
+    if values["link"] is not None:
+        raise InvalidInput(
+            f"--link {values['link']!r}: links are not supported",
+            "--network container:NAME joins another container's network",
+        )
+    log = _Log(values, settings)
     options = RunOptions(
         image=image,
         command=tuple(command),
@@ -267,8 +377,10 @@ def run_options(values: Values, arguments: list[str]) -> RunOptions:
         user=values["user"],
         group_add=tuple(values["group-add"]),
         env=environment.environment(values),
-        labels=dict(values["label"]),
+        labels=_labels(values),
+        annotations=dict(values["annotation"]),
         hostname=_hostname(values),
+        domainname=_domainname(values),
         add_host=tuple(values["add-host"]),
         dns=tuple(values["dns"]),
         dns_search=tuple(values["dns-search"]),
@@ -289,17 +401,20 @@ def run_options(values: Values, arguments: list[str]) -> RunOptions:
         security_opt=tuple(map(_security_option, values["security-opt"])),
         privileged=values["privileged"],
         devices=tuple(values["device"]),
+        device_cgroup_rules=tuple(values["device-cgroup-rule"]),
         ulimits=tuple(values["ulimit"]),
         sysctls=dict(values["sysctl"]),
-        shm_size=values["shm-size"] or _SHM_SIZE,
+        # docker: 0 too asks for the default
+        shm_size=values["shm-size"] or settings.shm_size,
         stop_signal=_stop_signal(values),
-        stop_timeout=values["stop-timeout"],
+        stop_timeout=_stop_timeout(values, settings),
         umask=values["umask"],
+        tz=values["tz"] or None,
         timeout=values["timeout"],
         log_driver=log.driver,
         log_max_size=log.max_size,
         log_max_files=log.max_files,
-        **create_fields(values),
+        **_with_limits(create_fields(values), settings),
     )
     _check_conflicts(values, options)
     return options

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
-from pycontain.cli.flags import Flag, Verb, switch
+from pycontain.cli.flags import LISTING_FORMAT, Verb, switch
 from pycontain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -178,11 +178,7 @@ STATS = Verb(
     _stats,
     flags=(
         switch("all", "show all containers, not just the running ones", short="a"),
-        Flag(
-            "format",
-            "format the output: 'json', a Go template, or 'table' and a template",
-            metavar="format",
-        ),
+        LISTING_FORMAT,
         switch("no-stream", "show them once and end"),
         switch("no-trunc", "do not truncate"),
     ),

@@ -57,6 +57,9 @@ if TYPE_CHECKING:
         def owner(self) -> bool:
             """Whether we started it, and are its pipe."""
 
+        def drained(self) -> bool:
+            """Whether all that we sent has been taken."""
+
         def close_output(self, stream: str) -> None:
             """Say that nobody reads this stream any more."""
 
@@ -74,6 +77,10 @@ if TYPE_CHECKING:
 
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+OUTPUTS = frozenset(("stdout", "stderr"))
+"""All that comes back."""
+
+_DRAIN = 10  # milliseconds between looks at what the other side has taken
 _STREAMS = {STDOUT: "standard output", STDERR: "standard error"}
 
 _CHUNK = 32 << 10
@@ -268,6 +275,7 @@ class Relay:
         tty: the other side is a terminal.
         detach_keys: the sequence, in bytes; heeded on terminals only, as docker does.
         sig_proxy: forward signals; not where the other side is a terminal.
+        outputs: what is shown. With none of them, this ends when all of our input was taken.
     """
 
     def __init__(
@@ -278,8 +286,10 @@ class Relay:
         tty: bool,
         detach_keys: bytes = b"",
         sig_proxy: bool = True,
+        outputs: frozenset[str] = OUTPUTS,
     ) -> None:
         self.attachment = attachment
+        self._outputs = outputs
         self.detached = False
         self._raw = RawMode(STDIN) if stdin and tty and os.isatty(STDIN) else None
         self._sized = tty and our_size() is not None
@@ -301,8 +311,9 @@ class Relay:
         """Relay until the end.
 
         Returns:
-            The exit code; 0 after a detach; 128 + n when signal n ended this client and the
-            container runs on; None when the other side vanished without a code.
+            The exit code; 0 after a detach, or when all input was taken and no output is shown;
+            128 + n when signal n ended this client and the container runs on; None when the
+            other side vanished without a code.
 
         Raises:
             BrokenPipeError: whoever reads our output has gone.
@@ -362,6 +373,12 @@ class Relay:
             if self._reading and STDIN in ready and not self._typed:
                 self._read_stdin()
             self._write_stdin()
+            if self._only_drains() and self.attachment.drained():
+                self.detached = True
+
+    def _only_drains(self) -> bool:
+        """Whether all that is left is that the other side takes our input."""
+        return not (self._outputs or self._reading or self._typed or self._eof)
 
     def _wait(self, signals: SignalPipe) -> set[int]:
         poll = select.poll()
@@ -375,7 +392,8 @@ class Relay:
             poll.register(self._target, select.POLLOUT)
         if self._reading and not self._typed:
             poll.register(STDIN, select.POLLIN)
-        return {fd for fd, _ in poll.poll(0 if self._more and not self._output else None)}
+        timeout = _DRAIN if self._only_drains() else None
+        return {fd for fd, _ in poll.poll(0 if self._more and not self._output else timeout)}
 
     def _handle(self, number: int) -> None:
         if number == signal.SIGWINCH:
@@ -400,7 +418,9 @@ class Relay:
                 return
 
     def _take(self, frame: _Frame) -> None:
-        if frame.kind in ("stdout", "stderr"):
+        if frame.kind in OUTPUTS:
+            if frame.kind not in self._outputs:
+                return
             self._output = frame.data
             self._target = STDOUT if frame.kind == "stdout" else STDERR
             self._write_output()

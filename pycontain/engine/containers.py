@@ -7,6 +7,8 @@ killed leaves at most a folder without a document, which the next ``create`` or 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import select
 import signal
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from msgspec.structs import replace
 
 from pycontain import trace
+from pycontain.config import BUILT_IN
 from pycontain.engine import names, records
 from pycontain.engine.cancel import Deadline, wait_readable
 from pycontain.engine.events import Events, command_words, write_about
@@ -28,10 +31,11 @@ from pycontain.errors import (
     KernelError,
     NotExecutable,
     NotFound,
+    NotSupported,
     PycontainError,
     StoreError,
 )
-from pycontain.kernel import cgroup, process
+from pycontain.kernel import cgroup, process, release
 from pycontain.model import parse
 from pycontain.model.container import Container, ExitRecord, Limits
 from pycontain.model.status import Status, check
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from pycontain.engine.images import Images
     from pycontain.engine.layers import Change
     from pycontain.engine.logs import LogEntry
+    from pycontain.engine.sizes import Sizes
     from pycontain.engine.top import Processes
     from pycontain.engine.tree import Tree
     from pycontain.model.container import ExecOptions, RunOptions
@@ -55,7 +60,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
     Size = tuple[int, int]
 
-DEFAULT_STOP_TIMEOUT = 10
+DEFAULT_STOP_TIMEOUT = BUILT_IN.stop_timeout
 _LOCK = "container-"  # before the id, as Layout.container has it
 _REMOVED = ".removed-"  # before the id: the folder of a container that is being removed
 _MONITOR = b"pycontain-monitor "  # how a monitor's argv[0] begins, see launch.py
@@ -108,7 +113,12 @@ class Containers:
 
     @told("create container")
     def create(
-        self, options: RunOptions, *, progress: Progress | None = None, volatile: bool = False
+        self,
+        options: RunOptions,
+        *,
+        progress: Progress | None = None,
+        volatile: bool = False,
+        replace: bool = False,
     ) -> Container:
         """Make a container, without starting it.
 
@@ -116,6 +126,8 @@ class Containers:
             options: what was asked for.
             progress: is given lines of text while an image is built.
             volatile: it dies with the boot; otherwise it is on disk when this returns.
+            replace: a container that has the name is killed and removed, once nothing else is in
+                the way.
 
         Raises:
             InvalidInput: an option cannot be carried out.
@@ -124,17 +136,20 @@ class Containers:
         """
         if options.name is not None:
             parse.validate_name(options.name)
+        elif replace:
+            raise InvalidInput("replace: it takes the name of the container to replace")
         with trace.Span(f"find image {options.image}"):
             image = self._images.ensure(options.image, progress)
         identity = os.urandom(32).hex()
         word = options.stop_signal or image.config.stop_signal or "SIGTERM"
         timeout = options.stop_timeout
         command = specs.command(options, image.config)
-        specs.security(options.security_opt, options.privileged)
         specs.user_mounts(options, image.config)
         options = self._checked(options)
+        if replace and options.name is not None:
+            self._make_room(options.name)
         paths = self._layout.container(identity)
-        with files.Lock(paths.lock):
+        with files.Lock(paths.lock), self._images.using(image):
             try:
                 files.make_folder(paths.folder)
                 if volatile:
@@ -145,7 +160,7 @@ class Containers:
                     created=time.time_ns(),
                     options=options,
                     image_id=image.id,
-                    layers=tuple(image.diff_ids),
+                    layers=image.layers,
                     config=image.config,
                     command=command,
                     stop_signal=parse.parse_signal(word),
@@ -164,8 +179,25 @@ class Containers:
             self._events.tell("create", container)
         return container
 
+    def _make_room(self, name: str) -> None:
+        """Remove the container that has a name, if there is one."""
+        holder = self._holder(name.removeprefix("/"))
+        if holder is not None:
+            with contextlib.suppress(NotFound):  # gone meanwhile
+                self.remove(holder, force=True)
+
     def _checked(self, options: RunOptions) -> RunOptions:
-        """The options, where limits are among them refused if they cannot be kept here."""
+        """The options; what is among them that cannot be kept on this machine is refused."""
+        guard = specs.security(options.security_opt, options.privileged)
+        if guard.apparmor and not release.has_apparmor():
+            raise NotSupported(
+                "use AppArmor profile", guard.apparmor, errno.EOPNOTSUPP,
+                "AppArmor is not enabled in this kernel",
+            )  # fmt: skip
+        if options.tz:
+            from pycontain.engine import zone
+
+            zone.check(options)
         if not any(getattr(options, name) not in (None, (), {}) for name in _LIMITING):
             return options
         from pycontain.engine import limits
@@ -433,6 +465,8 @@ class Containers:
         leash: bool = False,
         size: Size | None = None,
         progress: Progress | None = None,
+        replace: bool = False,
+        descriptors: Sequence[int] = (),
     ) -> tuple[Container, Attachment | None]:
         """Create and start a container. With ``remove`` a failed start removes it again.
 
@@ -442,6 +476,8 @@ class Containers:
             leash: as for ``start``.
             size: as for ``start``.
             progress: as for ``create``.
+            replace: as for ``create``.
+            descriptors: as for ``start``.
 
         Raises:
             CommandNotFound, NotExecutable: the command cannot be started.
@@ -449,13 +485,16 @@ class Containers:
         """
         with trace.Span("create the container"):
             # One that is removed at its end has ended with the boot.
-            container = self.create(options, progress=progress, volatile=options.remove)
+            container = self.create(
+                options, progress=progress, volatile=options.remove, replace=replace
+            )
         try:
             # Detached, nobody is its input's only source: it stays open for who attaches later.
             stdin = attach and options.interactive
             attachment = self.start(
-                container.id, attach=attach, stdin=stdin, leash=leash, size=size
-            )
+                container.id, attach=attach, stdin=stdin, leash=leash, size=size,
+                descriptors=descriptors,
+            )  # fmt: skip
         except BaseException:
             if options.remove:
                 self.remove(container.id, force=True)
@@ -471,6 +510,7 @@ class Containers:
         stdin: bool = False,
         leash: bool = False,
         size: Size | None = None,
+        descriptors: Sequence[int] = (),
     ) -> Attachment | None:
         """Start a container; return a connection to it when `attach`.
 
@@ -480,6 +520,8 @@ class Containers:
             stdin: the caller also is its standard input.
             leash: it ends when the calling process does.
             size: rows and columns of the caller's terminal.
+            descriptors: of this process; the program has them as 3, 4, and so on. Not from a
+                worker's caller (ADR 11).
 
         Raises:
             InvalidState: it runs already.
@@ -488,6 +530,8 @@ class Containers:
         """
         from pycontain.engine import launch
 
+        if descriptors and self._caller is not None:
+            raise InvalidInput("hand over descriptors: an ordinary user's program cannot")
         identity = self.find(ref)
         paths = self._layout.container(identity)
         with files.Lock(paths.lock) as lock:
@@ -502,7 +546,7 @@ class Containers:
             order = launch.Order(
                 layout=self._layout, paths=paths, container=container, run=run,
                 rootless=self._rootless, joined=joined, attach=attach, stdin=stdin, leash=leash,
-                size=size, lock=lock.fileno(), caller=self._caller,
+                size=size, lock=lock.fileno(), caller=self._caller, descriptors=tuple(descriptors),
             )  # fmt: skip
             records.sweep(paths)
             records.write_marker(paths, run)
@@ -523,10 +567,19 @@ class Containers:
         attachment.close()
         return None
 
-    def _join_target(self, ref: str) -> tuple[int, int]:
-        """Return pid and start time of a running container's first process."""
+    def _join_target(self, kind: str, ref: str) -> tuple[int, int]:
+        """Return pid and start time of a running container's first process.
+
+        Raises:
+            InvalidInput: the container does not share its namespace of that OCI type.
+        """
         view = self.get(ref)
         check("join", view.container.name, view.status)
+        if kind == "ipc" and view.container.options.ipc in ("private", "none"):
+            raise InvalidInput(
+                f"cannot join IPC of container {view.container.name}: non-shareable IPC",
+                "start that container with --ipc shareable",
+            )
         record = records.load_run(view.paths)
         if record is None:
             raise NotFound(f"container {view.container.name}: its process has ended")
@@ -545,7 +598,7 @@ class Containers:
         identity = "0" * 64
         container = Container(
             id=identity, name=options.name or "NAME", created=0, options=options,
-            image_id=image.id, layers=tuple(image.diff_ids), config=image.config,
+            image_id=image.id, layers=image.layers, config=image.config,
             command=specs.command(options, image.config), stop_signal=15, stop_timeout=10,
         )  # fmt: skip
         order = launch.Order(
@@ -1133,6 +1186,25 @@ class Containers:
         from pycontain.engine import stats
 
         return stats.sample(self.get(ref))
+
+    @told("measure container")
+    def sizes(self, ref: str) -> Sizes:
+        """Return how much room a container's files take.
+
+        Raises:
+            NotFound: there is none.
+            StoreError: a folder of it cannot be read.
+        """
+        from pycontain.engine.disk import folder_size
+        from pycontain.engine.sizes import Sizes
+
+        view = self.get(ref)
+        own = folder_size(view.paths.upper)
+        try:
+            image = self._images.get(view.container.image_id).size
+        except NotFound:
+            image = None
+        return Sizes(own, image)
 
     def logs(
         self,

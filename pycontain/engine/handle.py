@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from pycontain.config import Config
     from pycontain.engine.cancel import Cancel
     from pycontain.engine.containers import Containers
     from pycontain.engine.logs import LogEntry
@@ -334,18 +335,21 @@ def lines(env: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in items())
 
 
-def run_options(image: str, command: Sequence[str], options: Mapping[str, Any]) -> RunOptions:
+def run_options(
+    image: str, command: Sequence[str], options: Mapping[str, Any], settings: Config
+) -> RunOptions:
     """Return the options of a container, checked.
 
     Args:
         image: as on the command line.
         command: replaces the image's when not empty.
         options: fields of ``RunOptions``, ``env`` also as a mapping; ``idle``: nothing but init.
+        settings: what they have that is not said.
 
     Raises:
         InvalidInput: an option that there is not, or a value of another type.
     """
-    given = dict(options)
+    given = {**settings.for_containers(), **options}
     if given.pop("idle", False):
         if command or given.get("entrypoint"):
             raise InvalidInput("an idle container runs no command")

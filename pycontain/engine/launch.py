@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pycontain import trace
-from pycontain.engine import events, hostdevices, hostfiles, records, volumes
+from pycontain.engine import events, hostdevices, hostfiles, records, volumes, zone
 from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
 from pycontain.kernel import cgroup, devices, mount, process
 from pycontain.model.container import Limits
 from pycontain.runtime import accounts, handover, lifecycle, plan, privileges, seccomp
 from pycontain.runtime import spec as specs
-from pycontain.runtime.steps import Handle, Step
+from pycontain.runtime.steps import Handle, Step, handles
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Order(NamedTuple):
         size: rows and columns.
         lock: descriptor of the container's lock, which the monitor holds till the run is recorded.
         caller: pidfd of the calling process, None for this one.
+        descriptors: what the program finds open from 3 on.
     """
 
     layout: Layout
@@ -80,6 +81,7 @@ class Order(NamedTuple):
     size: tuple[int, int] | None
     lock: int
     caller: int | None = None
+    descriptors: tuple[int, ...] = ()
 
 
 class Cgroup(NamedTuple):
@@ -90,24 +92,24 @@ class Cgroup(NamedTuple):
 
 
 def joined_namespaces(
-    options: RunOptions, find: Callable[[str], tuple[int, int]]
+    options: RunOptions, find: Callable[[str, str], tuple[int, int]]
 ) -> dict[str, Joined]:
     """Return which namespaces of other containers `options` joins.
 
+    Args:
+        options: the modes.
+        find: returns pid and start time of a container's process, given the OCI namespace type
+            and what the user calls the container.
+
     Raises:
-        NotFound, InvalidState: the other container.
-        InvalidInput: a namespace that cannot be joined.
+        PycontainError: what `find` raises.
     """
     modes = {"network": options.network, "pid": options.pid, "ipc": options.ipc,
              "uts": options.uts, "cgroup": options.cgroupns}  # fmt: skip
     found = {}
     for kind, mode in modes.items():
         if mode.startswith("container:"):
-            if kind == "ipc":
-                raise InvalidInput(
-                    f"cannot join IPC of {mode.partition(':')[2]}: non-shareable IPC"
-                )
-            found[kind] = Joined(*find(mode.partition(":")[2]))
+            found[kind] = Joined(*find(kind, mode.partition(":")[2]))
     return found
 
 
@@ -132,6 +134,11 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
         with trace.Span("build configuration and plan"):
             steps = _settings(order) + prepare(order, root, limited, groups is not None)
         given = {plan.ROOT: root, LOCK: order.lock}
+        given |= {plan.inherited(3 + at): fd for at, fd in enumerate(order.descriptors)}
+        shm = plan.handed(specs.SHM)
+        if shm in handles(steps):
+            given[shm] = _shared_memory(order.joined["ipc"])
+            own.append(given[shm])
         folders = {FOLDER: paths.folder, STATE: paths.state_folder, EVENTS: order.layout.events}
         for handle, folder in folders.items():
             given[handle] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -156,6 +163,18 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
 
 def _open_caller(caller: int | None) -> int:
     return os.pidfd_open(os.getpid()) if caller is None else os.dup(caller)
+
+
+def _shared_memory(other: Joined) -> int:
+    """Return a detached copy of /dev/shm of the container whose ipc namespace is joined.
+
+    A mount is copied by who is in its namespace (open_tree(2)).
+    """
+    namespace = handover.open_namespace(f"/proc/{other.pid}/ns/mnt")
+    try:
+        return mount.clone_tree_within(namespace, specs.SHM)
+    finally:
+        os.close(namespace)
 
 
 def _check_joined(joined: Mapping[str, Joined]) -> None:
@@ -217,6 +236,8 @@ def prepare(order: Order, root: int, limited: oci.Resources, cgroup_made: bool) 
     """
     # Made anew for each start: servers change, and after a power cut these files may be empty.
     hostfiles.write(order.paths, order.container.options, _hostname(order))
+    if order.container.options.tz:
+        zone.write(root, order.container.options.tz)
     spec = _spec(order, root, limited, volumes_made=True, device_rules=cgroup_made)
     files.write_atomic(order.paths.spec, msgspec.json.encode(spec), durable=False)
     for entry in order.container.options.mounts:
@@ -239,13 +260,22 @@ def prepare(order: Order, root: int, limited: oci.Resources, cgroup_made: bool) 
 def _plan_settings(order: Order, spec: oci.Spec, cgroup_made: bool) -> plan.Settings:
     linux = spec.get("linux", {})
     rules = linux.get("resources", {}).get("devices")
+    shares = specs.foreign_shm(spec, _shm_source(order))
     return plan.Settings(
         rootless=order.rootless,
         cgroup=cgroup_made,
         devices=devices.program(rules) if rules and cgroup_made else None,
         seccomp=_filter(order.layout, linux),
         size=order.size or (0, 0),
+        inherit=len(order.descriptors),
+        handed=(specs.SHM,) if shares else (),
     )
+
+
+def _shm_source(order: Order) -> str:
+    """Return what the OCI configuration names as another container's /dev/shm, empty for none."""
+    other = order.joined.get("ipc")
+    return f"/proc/{other.pid}/root{specs.SHM}" if other else ""
 
 
 def _filter(layout: Layout, linux: oci.Linux) -> tuple[bytes, int] | None:
@@ -287,6 +317,7 @@ def _spec(
         rootless=order.rootless,
         init_path=INIT if options.init else "",
         volume_folders=folders,
+        shm_source=_shm_source(order),
         host_devices=host_devices,
         device_rules=device_rules,
         console_size=order.size,
@@ -341,7 +372,7 @@ def explain(order: Order) -> list[str]:
     """Return the steps in words, with nothing made."""
     layers = [order.layout.layer(layer) for layer in order.container.layers]
     limited = _limits(order)
-    root = mount.stack(layers)
+    root = mount.stack(layers, user_xattr=order.rootless)
     try:
         spec = _spec(order, root, limited, volumes_made=False, device_rules=not order.rootless)
     finally:
@@ -351,6 +382,9 @@ def explain(order: Order) -> list[str]:
     words = [
         f"take image {order.container.options.image} ({order.container.image_id[:19]})",
         f"stack {len(layers)} layer(s) and an upper layer of its own into an overlay",
+        f"copy time zone {order.container.options.tz} to /etc/localtime"
+        if order.container.options.tz
+        else "",
         place,
         "start a monitor",
         *(step.text for step in steps),

@@ -92,7 +92,7 @@ def opened(look: Callable[[], View], layout: Layout, *, rootless: bool) -> Itera
         if not os.path.exists(view.paths.document):
             view = look()  # which says that it is gone
         layers = [layout.layer(layer) for layer in view.container.layers]
-        lower = mount.stack(layers)
+        lower = mount.stack(layers, user_xattr=rootless)
         stack.callback(os.close, lower)
         try:
             upper = os.open(view.paths.upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

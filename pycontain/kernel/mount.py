@@ -151,8 +151,12 @@ def _check_user_attributes(folder: str) -> None:
         raise kernel_error("mount overlay", folder, err.errno or 0, hint) from err
 
 
-def stack(layers: Sequence[str]) -> int:
-    """Return a read-only root of `layers` (bottom first) that can be read but not attached.
+def stack(layers: Sequence[str], *, user_xattr: bool = False) -> int:
+    """Return a read-only root of `layers` that can be read but not attached.
+
+    Args:
+        layers: folders, bottom first, at least one.
+        user_xattr: overlay's marks are in ``user.`` attributes, as in user namespaces.
 
     Raises:
         KernelError: a folder is missing, or this kernel has no overlay for the caller.
@@ -162,7 +166,7 @@ def stack(layers: Sequence[str]) -> int:
             return os.open(layers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise kernel_error("open layer", layers[0], err.errno or 0) from err
-    return _overlay(layers, [], ATTR_RDONLY)
+    return _overlay(layers, [("userxattr", None)] if user_xattr else [], ATTR_RDONLY)
 
 
 def _overlay(layers: Sequence[str], options: Sequence[Option], attributes: int) -> int:
@@ -242,6 +246,29 @@ def _apart_failed(layers: Sequence[str], place: int, number: int) -> KernelError
         return kernel_error("mount overlay", f"{len(layers)} layers", number, hint)
     step = "start its process" if place == _APART_START else "make a mount namespace"
     return kernel_error("mount overlay", step, number)
+
+
+def clone_tree_within(namespace: int, path: str) -> int:
+    """Return a detached copy of a folder in another mount namespace, with the mounts below it.
+
+    A process that enters that namespace makes it: the kernel copies mounts of the caller's own
+    namespace only (open_tree(2)).
+
+    Args:
+        namespace: descriptor of the mount namespace.
+        path: there; no symbolic link is followed.
+
+    Raises:
+        KernelError: there is no such folder, or the caller may not enter.
+    """
+    place = ffi.new("int *")
+    fd: int = lib.tree_apart(namespace, os.fsencode(path), place)
+    if fd >= 0:
+        return fd
+    if place[0] == _APART_MOUNT:
+        raise kernel_error("copy mount", path, ffi.errno)
+    step = "start its process" if place[0] == _APART_START else "enter its mount namespace"
+    raise kernel_error("copy mount", step, ffi.errno)
 
 
 def set_attributes(fd: int, on: int, off: int = 0) -> None:

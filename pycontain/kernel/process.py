@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_STAT = 4096  # some fifty numbers and a name; the kernel gives it in one read
 _boot: str | None = None
 
 
@@ -30,10 +31,15 @@ def start_time(pid: int) -> int | None:
     Field 22 of proc_pid_stat(5). A zombie has ended: None.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return None
+    try:
+        text = os.read(fd, _STAT)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
     # The second field is the name in brackets and may hold anything: count from the last one.
     fields = text[text.rindex(b")") + 2 :].split()
     return None if fields[0] in (b"Z", b"X") else int(fields[19])

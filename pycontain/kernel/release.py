@@ -16,6 +16,15 @@ def release(text: str | None = None) -> tuple[int, int]:
     return int(major), int(minor[:digits])
 
 
+def has_apparmor() -> bool:
+    """Whether the kernel confines by AppArmor (Documentation/admin-guide/LSM/apparmor.rst)."""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
+            return file.read(1) == "Y"
+    except OSError:
+        return False
+
+
 def require(text: str | None = None) -> None:
     """Refuse a kernel that is too old.
 

@@ -33,6 +33,21 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     access: str = "rwm"
 
 
+class DeviceRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Devices that may be used: ``--device-cgroup-rule 'TYPE MAJOR:MINOR ACCESS'``.
+
+    Attributes:
+        type: ``c`` (characters), ``b`` (blocks), or ``a`` for both.
+        major, minor: numbers; -1 stands for all.
+        access: of ``r``, ``w`` and ``m`` (mknod).
+    """
+
+    type: Literal["a", "b", "c"]
+    major: int = -1
+    minor: int = -1
+    access: str = "rwm"
+
+
 class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
     """A resource limit, name as in ``--ulimit`` (``nofile``); -1 is unlimited."""
 
@@ -103,7 +118,12 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
         entrypoint: None keeps the image's; empty clears it (and its CMD).
         env: ``NAME=value`` lines, later ones win (names without a value are already resolved).
         network: ``none``, ``host`` or ``container:ID``.
-        pid, ipc, uts, cgroupns: ``private``, ``host`` or ``container:ID`` (ipc also ``none``).
+        pid, ipc, uts, cgroupns: ``private``, ``host`` or ``container:ID`` (ipc also ``none``, and
+            ``shareable``: its own, which other containers may join).
+        domainname: NIS domain name of its UTS namespace (uname(2)).
+        annotations: of the OCI configuration; kept and shown, nothing here acts on them.
+        device_cgroup_rules: devices that may be used beside the default ones.
+        tz: a zone of the host's zoneinfo (``Europe/Berlin``), or ``local`` for the host's own.
         stop_timeout: seconds between the stop signal and SIGKILL.
         timeout: seconds after which the container is killed; 0 is never.
         shm_size: bytes.
@@ -124,7 +144,9 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     group_add: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     hostname: str | None = None
+    domainname: str | None = None
     add_host: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -145,12 +167,14 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     security_opt: tuple[str, ...] = ()
     privileged: bool = False
     devices: tuple[Device, ...] = ()
+    device_cgroup_rules: tuple[DeviceRule, ...] = ()
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: dict[str, str] = {}
     shm_size: int = 64 << 20
     stop_signal: str | None = None
     stop_timeout: int | None = None
     umask: int | None = None
+    tz: str | None = None
     timeout: int = 0
     log_driver: str = "k8s-file"
     log_max_size: int = 16 << 20

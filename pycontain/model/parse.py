@@ -15,13 +15,14 @@ from __future__ import annotations
 import os
 import posixpath
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pycontain.errors import InvalidInput
-from pycontain.model.container import Device, Mount, Ulimit
+from pycontain.model.container import Device, DeviceRule, Mount, Ulimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Literal
 
 _INT64_MAX = 2**63 - 1
 _SECOND = 1_000_000_000
@@ -602,6 +603,34 @@ def _is_access(word: str) -> bool:
     return word != "" and set(word) <= set("rwm") and len(set(word)) == len(word)
 
 
+def parse_device_rule(word: str) -> DeviceRule:
+    """Read ``--device-cgroup-rule 'TYPE MAJOR:MINOR ACCESS'``, as ``c 1:* rwm``.
+
+    Raises:
+        InvalidInput: not in that form, or ``a`` with a number: it means all devices.
+    """
+    flag = "--device-cgroup-rule"
+    kind, _, rest = word.partition(" ")
+    numbers, _, access = rest.partition(" ")
+    major, colon, minor = numbers.partition(":")
+    if kind not in {"a", "b", "c"} or not colon or not _is_access(access):
+        raise _bad(flag, word, "invalid device cgroup format", "such as 'c 1:3 rwm' or 'b 8:* r'")
+    if kind == "a" and (major, minor) != ("*", "*"):
+        raise _bad(flag, word, "'a' is every device: write 'a *:*'")
+    return DeviceRule(
+        type=cast("Literal['a', 'b', 'c']", kind), major=_device_number(flag, word, major),
+        minor=_device_number(flag, word, minor), access=access,
+    )  # fmt: skip
+
+
+def _device_number(flag: str, word: str, text: str) -> int:
+    if text == "*":
+        return -1
+    if not _is_number(text) or len(text) > 10 or int(text) >= 2**32:
+        raise _bad(flag, word, f"invalid device cgroup format: {text!r} is no number of a device")
+    return int(text)
+
+
 # ----------------------------------------------------------------------------- environment, labels
 
 _ENV_FILE_LIMIT = 16 << 20
@@ -641,6 +670,23 @@ def parse_env_file(path: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     Raises:
         InvalidInput: the file cannot be read, is larger than 16 MiB, or a line is malformed.
     """
+    return parse_env_text(_read_lines("--env-file", path), path, environ)
+
+
+def parse_label_file(path: str) -> tuple[tuple[str, str], ...]:
+    """Read the file of ``--label-file`` into keys and values.
+
+    Its form is that of an env file, but that a bare key is a label with an empty value.
+
+    Raises:
+        InvalidInput: as for :func:`parse_env_file`.
+    """
+    flag = "--label-file"
+    lines = _lines(flag, _read_lines(flag, path), path, None)
+    return tuple(_label(flag, line) for line in lines)
+
+
+def _read_lines(flag: str, path: str) -> bytes:
     try:
         # Not only regular files: a shell's <(command) is a pipe.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -648,10 +694,10 @@ def parse_env_file(path: str, environ: Mapping[str, str]) -> tuple[str, ...]:
             data = file.read(_ENV_FILE_LIMIT + 1)
     except (OSError, ValueError) as err:
         reason = (err.strerror or "unreadable").lower() if isinstance(err, OSError) else str(err)
-        raise _bad("--env-file", path, reason) from err
+        raise _bad(flag, path, reason) from err
     if len(data) > _ENV_FILE_LIMIT:
-        raise _bad("--env-file", path, f"larger than {_ENV_FILE_LIMIT} bytes")
-    return parse_env_text(data, path, environ)
+        raise _bad(flag, path, f"larger than {_ENV_FILE_LIMIT} bytes")
+    return data
 
 
 def parse_env_text(data: bytes, path: str, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -672,31 +718,40 @@ def parse_env_text(data: bytes, path: str, environ: Mapping[str, str]) -> tuple[
     Raises:
         InvalidInput: not UTF-8, a line over 64 KiB, no name, or white space in a name.
     """
+    return _lines("--env-file", data, path, environ)
+
+
+def _lines(flag: str, data: bytes, path: str, environ: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Return the lines that say something; without an `environ` bare names stay as they are."""
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    found = [_env_line(path, number, line, environ) for number, line in enumerate(lines, 1)]
-    return tuple(line for line in found if line is not None)
+    found: list[str] = []
+    for number, line in enumerate(lines, 1):
+        text = _line(flag, path, number, line)
+        if text and "=" not in text and environ is not None:
+            text = f"{text}={environ[text]}" if text in environ else ""
+        if not _is_text(text):
+            raise _bad(flag, path, f"line {number}: a NUL byte, or not UTF-8")
+        if text:
+            found.append(text)
+    return tuple(found)
 
 
-def _env_line(path: str, number: int, line: bytes, environ: Mapping[str, str]) -> str | None:
+def _line(flag: str, path: str, number: int, line: bytes) -> str:
+    """Return what a line says, an empty text for nothing."""
     if len(line) > _ENV_LINE_LIMIT:
-        raise _bad("--env-file", path, f"line {number} is longer than {_ENV_LINE_LIMIT} bytes")
+        raise _bad(flag, path, f"line {number} is longer than {_ENV_LINE_LIMIT} bytes")
     try:
         text = line.removesuffix(b"\r").decode().lstrip(" \t")
     except UnicodeDecodeError as err:
-        raise _bad("--env-file", path, f"line {number} is not UTF-8") from err
+        raise _bad(flag, path, f"line {number} is not UTF-8") from err
     if not text or text.startswith("#"):
-        return None
-    name, equals, _ = text.partition("=")
+        return ""
+    name = text.partition("=")[0]
     if not name:
-        raise _bad("--env-file", path, f"no variable name in line {number}")
+        raise _bad(flag, path, f"no variable name in line {number}")
     if any(character.isspace() for character in name):
-        raise _bad("--env-file", path, f"line {number}: variable {name!r} contains white space")
-    if not equals and name not in environ:
-        return None
-    value = text if equals else f"{name}={environ[name]}"
-    if not _is_text(value):
-        raise _bad("--env-file", path, f"line {number}: a NUL byte, or not UTF-8")
-    return value
+        raise _bad(flag, path, f"line {number}: variable {name!r} contains white space")
+    return text
 
 
 def parse_label(word: str) -> tuple[str, str]:
@@ -705,9 +760,22 @@ def parse_label(word: str) -> tuple[str, str]:
     Raises:
         InvalidInput: the key is empty, or the text not UTF-8.
     """
+    return _label("--label", word)
+
+
+def parse_annotation(word: str) -> tuple[str, str]:
+    """Read ``--annotation KEY[=VALUE]`` into key and value.
+
+    Raises:
+        InvalidInput: the key is empty (runtime-spec, config.md, "Annotations"), or no UTF-8.
+    """
+    return _label("--annotation", word)
+
+
+def _label(flag: str, word: str) -> tuple[str, str]:
     key, _, value = word.partition("=")
     if not key or not _is_text(word):
-        raise _bad("--label", word, "not UTF-8" if key else "empty name")
+        raise _bad(flag, word, "not UTF-8" if key else "empty name")
     return key, value
 
 
@@ -963,10 +1031,23 @@ def parse_hostname(word: str) -> str:
     Raises:
         InvalidInput: too long, empty, white space or a control character.
     """
+    return _host_word("--hostname", word)
+
+
+def parse_domainname(word: str) -> str:
+    """Check ``--domainname``: 1 to 64 bytes (uname(2)) without white space.
+
+    Raises:
+        InvalidInput: too long, empty, white space or a control character.
+    """
+    return _host_word("--domainname", word)
+
+
+def _host_word(flag: str, word: str) -> str:
     if not 1 <= len(os.fsencode(word)) <= 64:
-        raise _bad("--hostname", word, "not 1 to 64 bytes long")
+        raise _bad(flag, word, "not 1 to 64 bytes long")
     if _has_blanks(word):
-        raise _bad("--hostname", word, "white space or control characters")
+        raise _bad(flag, word, "white space or control characters")
     return word
 
 
@@ -1094,7 +1175,7 @@ def sysctl_namespace(key: str) -> str | None:
 
 _NAMESPACE_WORDS = {
     "pid": ("private", "host", "container"),
-    "ipc": ("private", "host", "none", "container"),
+    "ipc": ("private", "shareable", "host", "none", "container"),
     "uts": ("private", "host"),
     "cgroupns": ("private", "host"),
     "network": ("none", "host", "container"),
@@ -1106,7 +1187,8 @@ def parse_namespace(kind: str, word: str) -> str:
 
     Args:
         kind: the flag's name without the dashes.
-        word: ``private``, ``host``, ``none`` or ``container:NAME``, as far as the kind has them.
+        word: ``private``, ``shareable``, ``host``, ``none`` or ``container:NAME``, as far as the
+            kind has them.
 
     Returns:
         The word; ``private`` for an empty one, which is docker's word for the default.

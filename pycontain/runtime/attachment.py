@@ -142,6 +142,22 @@ class Attachment:
         """End the process's input; False when there is no room to say so yet."""
         return self._send(b"e")
 
+    def drained(self) -> bool:
+        """Whether the monitor has taken all that was sent, and passed on the input in it.
+
+        It takes a message once the input of the one before it is in the process's pipe. What is
+        still in the socket is counted by SIOCOUTQ (unix(7)).
+        """
+        import fcntl
+        import termios
+
+        count = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket, termios.TIOCOUTQ, count)
+        except OSError as err:
+            raise kernel_error("look at", "the monitor's socket", err.errno or 0) from err
+        return not any(count)
+
     def close_output(self, stream: str) -> None:
         """Tell the process that nobody reads ``stdout`` or ``stderr`` any more: it gets SIGPIPE.
 

@@ -171,10 +171,19 @@ def _open_handle(handle: Handle, given: Mapping[Handle, int]) -> int:
         from pycontain.runtime import copy_up
 
         return copy_up.tmpfs(given[_ROOT], handle.name, handle.options)
+    return open_namespace(handle.name)
+
+
+def open_namespace(path: str) -> int:
+    """Return a descriptor of a namespace's file (namespaces(7)).
+
+    Raises:
+        KernelError: it cannot be opened.
+    """
     try:
-        return os.open(handle.name, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as err:
-        raise kernel_error("open namespace", handle.name, err.errno or 0) from err
+        raise kernel_error("open namespace", path, err.errno or 0) from err
 
 
 _ROOT = Handle("given", "root")

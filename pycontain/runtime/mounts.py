@@ -162,12 +162,13 @@ def is_bind(mount: oci.Mount) -> bool:
     return mount.get("type", "bind") == "bind" or "bind" in options or "rbind" in options
 
 
-def steps(mount: oci.Mount, maps: tuple[str, str]) -> list[Step]:
+def steps(mount: oci.Mount, maps: tuple[str, str], handed: Handle | None = None) -> list[Step]:
     """Return the steps for one entry.
 
     Args:
         mount: the entry.
         maps: the container's own uid and gid map, for ``idmap`` without maps of the mount's own.
+        handed: the detached mount to attach for a bind; None: a copy of what its source names.
 
     Raises:
         InvalidInput: the options do not fit.
@@ -179,7 +180,7 @@ def steps(mount: oci.Mount, maps: tuple[str, str]) -> list[Step]:
     if words.remount:
         return _remount(mount, words, said)
     if is_bind(mount):
-        return [_bind(mount, words, maps, said)]
+        return [_bind(mount, words, maps, said, handed)]
     if words.idmap is not None or mount.get("uidMappings"):
         raise InvalidInput(f"mount {target}: only a bind can have its owners mapped")
     kind = mount.get("type", "")
@@ -216,12 +217,16 @@ def _check_bind(target: str, words: MountWords) -> None:
         raise InvalidInput(f"mount {target}: unknown option {unknown[0]!r} for a bind")
 
 
-def _bind(mount: oci.Mount, words: MountWords, maps: tuple[str, str], said: str) -> Step:
+def _bind(
+    mount: oci.Mount, words: MountWords, maps: tuple[str, str], said: str, handed: Handle | None
+) -> Step:
     source, target = mount.get("source", ""), mount["destination"]
     _check_bind(target, words)
     if words.copy_up:
         raise InvalidInput(f"mount {target}: tmpcopyup is for a tmpfs")
-    handle = Handle("tree" if words.recursive else "branch", source, _idmap(mount, words, maps))
+    handle = handed or Handle(
+        "tree" if words.recursive else "branch", source, _idmap(mount, words, maps)
+    )
     return Step(
         "bind", handle, target, words.set, words.clear, *words.below,
         words.propagation or MS_PRIVATE | MS_REC, text=f"bind {source} to {target}{said}",

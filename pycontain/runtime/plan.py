@@ -52,9 +52,11 @@ class Settings:
         devices: the device program, None where it cannot be attached.
         seccomp: program and flags of the filter, None for unconfined.
         size: rows and columns of the terminal.
+        inherit: how many descriptors from 3 on the program gets (``inherited``).
+        handed: targets of the binds whose mounts the caller brings (``handed``).
     """
 
-    __slots__ = ("cgroup", "devices", "rootless", "seccomp", "size")
+    __slots__ = ("cgroup", "devices", "handed", "inherit", "rootless", "seccomp", "size")
 
     def __init__(
         self,
@@ -64,7 +66,11 @@ class Settings:
         devices: bytes | None = None,
         seccomp: tuple[bytes, int] | None = None,
         size: tuple[int, int] = (0, 0),
+        inherit: int = 0,
+        handed: Iterable[str] = (),
     ) -> None:
+        self.inherit = inherit
+        self.handed = frozenset(handed)
         self.rootless = rootless
         self.cgroup = cgroup
         self.devices = devices
@@ -110,6 +116,11 @@ class Detached:
 def inherited(number: int) -> Handle:
     """Return the handle of the descriptor that the program finds at `number`."""
     return Handle("given", f"inherited {number}")
+
+
+def handed(target: str) -> Handle:
+    """Return the handle of the mount that the caller brings for the bind at `target`."""
+    return Handle("given", f"mount for {target}")
 
 
 def container(spec: oci.Spec, settings: Settings, detached: Detached | None = None) -> list[Step]:
@@ -346,7 +357,9 @@ def _mounts(spec: oci.Spec, settings: Settings) -> list[Step]:
     for entry in entries:
         if not mounts.is_new_dev(entry):
             # A /dev that was bound in is somebody else's: nothing is made there.
-            steps += mounts.steps(entry, maps)
+            target = entry["destination"]
+            given = handed(target) if target in settings.handed else None
+            steps += mounts.steps(entry, maps, given)
             continue
         # Writable as long as it is filled, and filled right away, so that what is mounted below
         # /dev later covers ours.
@@ -416,7 +429,7 @@ def _process(
             steps.append(Step("lookup", paths, text=f"find {program}"))
         steps.append(Step("wait", FIFO, FAILURE, text="wait for start"))
         steps += _inner_hooks("startContainer", spec, detached)
-    end = 3 + (detached.inherit if detached else 0)
+    end = 3 + (detached.inherit if detached else settings.inherit)
     for number in range(3, end):
         text = f"hand over descriptor {number}"
         steps.append(Step("inherit", inherited(number), number, text=text))

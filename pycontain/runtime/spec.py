@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pycontain.model import oci
-    from pycontain.model.container import ImageConfig, RunOptions, Ulimit
+    from pycontain.model.container import DeviceRule, ImageConfig, RunOptions, Ulimit
     from pycontain.runtime.accounts import Account
 
 OCI_VERSION = "1.2.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SHM = "/dev/shm"  # noqa: S108 a mount point, no temporary file
+SHM = "/dev/shm"  # noqa: S108 a mount point, no temporary file
 _DEFAULT_SHM = 64 << 20
 _DEFAULT_UMASK = 0o022
 _RLIM_INFINITY = 2**64 - 1  # getrlimit(2) on 64-bit machines
@@ -61,13 +61,16 @@ class Security(NamedTuple):
 
     Attributes:
         no_new_privileges: prctl(2), PR_SET_NO_NEW_PRIVS.
-        seccomp: a profile's path, ``unconfined``, or empty for the default.
+        seccomp: a profile's path, ``unconfined``, ``builtin`` (the default, also for
+            ``--privileged``), or empty for the default.
+        apparmor: a profile that the kernel has loaded, or empty for none.
         masked: paths that the container must not read.
         readonly: paths that it must not write.
     """
 
     no_new_privileges: bool
     seccomp: str
+    apparmor: str
     masked: tuple[str, ...]
     readonly: tuple[str, ...]
 
@@ -107,10 +110,11 @@ def environment(
 
     PATH, HOSTNAME and, with a terminal, TERM; the user's variables; the image's that the user did
     not name. A later line takes the place of an earlier one of its name. A bare name among the
-    user's removes the variable. HOME comes from the account where it is not set or empty.
+    user's removes the variable. HOME comes from the account where it is not set or empty. The
+    image's TZ would overrule a time zone that the user asked for, so it is left out then.
 
     Args:
-        options: ``env`` and ``tty`` count.
+        options: ``env``, ``tty`` and ``tz`` count.
         config: of the image.
         account: whose home it is.
         hostname: of the container.
@@ -119,6 +123,8 @@ def environment(
     if options.tty:
         lines["TERM"] = "TERM=xterm"
     named = {_name(line) for line in options.env}
+    if options.tz:
+        named.add("TZ")
     image = [line for line in config.env or () if _name(line) not in named]
     for line in (*options.env, *image):
         if "=" in line:
@@ -190,11 +196,12 @@ def security(words: Iterable[str], privileged: bool = False) -> Security:
     """Read ``--security-opt``, in docker's and podman's words.
 
     - ``no-new-privileges[=BOOL]``
-    - ``seccomp=unconfined`` or ``seccomp=FILE``
+    - ``seccomp=unconfined``, ``seccomp=builtin`` or ``seccomp=FILE``
+    - ``apparmor=PROFILE``, and ``apparmor=unconfined``, which is what holds without
     - ``systempaths=unconfined``: no path is masked or read-only
     - ``mask=PATH[:PATH…]`` masks more, ``unmask=ALL`` or ``unmask=PATH[:PATH…]`` takes back
-    - ``apparmor=unconfined`` and ``label=disable`` hold without doing: no container is confined by
-      them here. Every other profile or label would promise a confinement that there is not.
+    - ``label=disable`` holds without doing: no container has an SELinux label here. Every other one
+      would promise a confinement that there is not.
 
     Args:
         words: the flag's values in order; ``:`` stands for the first ``=`` as docker still has it.
@@ -202,10 +209,10 @@ def security(words: Iterable[str], privileged: bool = False) -> Security:
 
     Raises:
         InvalidInput: an unknown option or a bad value.
-        NotSupported: an AppArmor profile or SELinux label.
+        NotSupported: an SELinux label.
     """
     paths = () if privileged else masks.masked_paths()
-    state = Security(False, "", paths, () if privileged else masks.READONLY_PATHS)
+    state = Security(False, "", "", paths, () if privileged else masks.READONLY_PATHS)
     for word in words:
         state = _apply(state, word)
     return state
@@ -226,11 +233,14 @@ def _apply(state: Security, word: str) -> Security:
         return state._replace(masked=tuple(dict.fromkeys((*state.masked, *more))))
     if key == "unmask":
         return _unmask(state, word, value)
-    if (key, value) in {("apparmor", "unconfined"), ("label", "disable")}:
-        return state
-    if key in {"apparmor", "label"} and value:
+    if key == "apparmor" and value:
+        _refuse_line(word, value)
+        return state._replace(apparmor="" if value == "unconfined" else value)
+    if key == "label" and value:
+        if value == "disable":
+            return state
         raise NotSupported("security option", word, errno.EOPNOTSUPP,
-                           "containers are not confined by AppArmor or SELinux")  # fmt: skip
+                           "containers are not confined by SELinux")  # fmt: skip
     raise InvalidInput(f"invalid --security-opt: {word!r}")
 
 
@@ -241,6 +251,11 @@ def _split(word: str) -> tuple[str, str]:
     if not equals:
         return key, "true" if key == "no-new-privileges" else ""
     return key, value
+
+
+def _refuse_line(word: str, value: str) -> None:
+    if "\n" in value or "\0" in value:
+        raise InvalidInput(f"invalid --security-opt: {word!r}: NUL or newline in a profile's name")
 
 
 def _system_path(word: str, path: str) -> str:
@@ -303,8 +318,8 @@ def build(
             that namespace is the host's.
         init_path: path in the container of the program for ``--init``; empty for none.
         volume_folders: target → host folder, for each mount of type ``volume``.
-        shm_source: /dev/shm of the container whose ipc namespace is joined, a host path. Empty:
-            its own.
+        shm_source: /dev/shm of the container whose ipc namespace is joined, a host path; see
+            :func:`foreign_shm`.
         host_devices: for each ``--device``, its source → the nodes there (one, or all below a
             folder), with their paths on the host; ``/dev`` → all, for ``--privileged``.
         device_rules: whether a device program can be attached. Without one CAP_MKNOD would open
@@ -320,6 +335,9 @@ def build(
     """
     _check_conflicts(options, namespaces)
     guard = security(options.security_opt, options.privileged)
+    if options.device_cgroup_rules and not device_rules:
+        raise NotSupported("attach", "device cgroup rules", errno.EOPNOTSUPP,
+                           "they need a cgroup, which this container cannot have")  # fmt: skip
     granted = _capabilities(options, device_rules, bounding)
     process = _process(options, config, account, hostname, granted, guard)
     if init_path and process["args"] != [init_path]:
@@ -351,6 +369,10 @@ def build(
     linux = spec["linux"]
     if namespaces.get("uts") == "":
         spec["hostname"] = hostname
+        if options.domainname:
+            spec["domainname"] = options.domainname
+    if options.annotations:
+        spec["annotations"] = dict(options.annotations)
     limited: oci.Resources = {**resources} if resources else {}
     if device_rules:
         limited["devices"] = _device_rules(options, linux["devices"])
@@ -392,8 +414,9 @@ def cgroup_parent(word: str) -> str | None:
 
 def _check_conflicts(options: RunOptions, namespaces: Mapping[str, str]) -> None:
     """Refuse what would silently not be done."""
-    if options.hostname and namespaces.get("uts") != "":
-        raise InvalidInput("conflicting options: hostname and the UTS mode")
+    for name in ("hostname", "domainname"):
+        if getattr(options, name) and namespaces.get("uts") != "":
+            raise InvalidInput(f"conflicting options: {name} and the UTS mode")
     if not options.network.startswith("container:"):
         return
     # these belong to whoever made the network namespace
@@ -438,6 +461,8 @@ def _process(
         "capabilities": capability_sets(granted, account.uid),
         "noNewPrivileges": guard.no_new_privileges,
     }
+    if guard.apparmor:
+        process["apparmorProfile"] = guard.apparmor
     if options.ulimits:
         process["rlimits"] = _rlimits(options.ulimits)
     _refuse_nul(process)
@@ -515,7 +540,7 @@ def capability_sets(granted: Iterable[str], uid: int) -> oci.Capabilities:
 def _seccomp(word: str, granted: tuple[str, ...], privileged: bool) -> oci.Seccomp | None:
     if word == "unconfined" or (privileged and not word):
         return None
-    if word:
+    if word and word != "builtin":
         return seccomp.load_profile(word, granted)
     return seccomp.default_profile(granted)
 
@@ -559,12 +584,22 @@ def _shm(options: RunOptions, namespaces: Mapping[str, str], shm_source: str) ->
     """POSIX shared memory goes with the ipc namespace although the kernel keeps them apart."""
     if options.ipc == "none":
         return []
-    source = shm_source if "ipc" in namespaces else _SHM
+    source = SHM if "ipc" not in namespaces else shm_source if namespaces["ipc"] else ""
     if source:
-        return [_mount(_SHM, "bind", source, "rbind", "rprivate")]
+        return [_mount(SHM, "bind", source, "rbind", "rprivate")]
     size = options.shm_size or _DEFAULT_SHM
     flags = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")
-    return [_mount(_SHM, "tmpfs", "shm", *flags)]
+    return [_mount(SHM, "tmpfs", "shm", *flags)]
+
+
+def foreign_shm(spec: oci.Spec, source: str) -> bool:
+    """Whether a container is to see another's /dev/shm, `source` of :func:`build`.
+
+    It does not where a mount of the user's is in that place.
+    """
+    return any(
+        mount["destination"] == SHM and mount.get("source") == source for mount in spec["mounts"]
+    )
 
 
 def _user_mount(mount: Mount, folders: Mapping[str, str]) -> oci.Mount:
@@ -655,7 +690,16 @@ def _device_rules(options: RunOptions, nodes: Iterable[oci.Device]) -> list[oci.
     rules = list(DEFAULT_RULES)
     for device in options.devices:
         rules += [_allow(node, device.access) for node in nodes if _is_below(node, device.target)]
-    return rules
+    return rules + [_rule(rule) for rule in options.device_cgroup_rules]
+
+
+def _rule(asked: DeviceRule) -> oci.DeviceRule:
+    rule: oci.DeviceRule = {"allow": True, "type": asked.type, "access": asked.access}
+    if asked.major != -1:
+        rule["major"] = asked.major
+    if asked.minor != -1:
+        rule["minor"] = asked.minor
+    return rule
 
 
 def _is_below(node: oci.Device, path: str) -> bool:

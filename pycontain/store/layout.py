@@ -22,6 +22,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from pycontain import config
 from pycontain.errors import InvalidInput, NotFound, StoreError
 from pycontain.store import files
 
@@ -96,26 +97,35 @@ class Layout:
         self.cache = f"{root}/cache"
         self.work = f"{root}/work"
         self.images_lock = f"{root}/images.lock"
+        self.build_lock = f"{root}/build.lock"
+        self.content_lock = f"{root}/content.lock"
         self.state_containers = f"{state}/containers"
         self.locks = f"{state}/locks"
         self.events = f"{state}/events"
 
     @classmethod
-    def default(cls, environ: Mapping[str, str] | None = None, uid: int | None = None) -> Layout:
+    def default(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        uid: int | None = None,
+        settings: config.Config | None = None,
+    ) -> Layout:
         """Return the layout of the user `uid` under `environ` (default: this process's).
 
-        ``PYCONTAIN_ROOT`` and ``PYCONTAIN_STATE`` win. Root has ``/var/lib/pycontain`` and
-        ``/run/pycontain``; others the folders of the XDG base directory specification, and without
-        ``XDG_RUNTIME_DIR`` the stated fallback ``/tmp/pycontain-<uid>``. Give the user's own `uid`
-        where the process has entered a user namespace, in which it is always 0.
+        What the settings say (default: those of `environ`) wins. Else root has
+        ``/var/lib/pycontain`` and ``/run/pycontain``; others the folders of the XDG base directory
+        specification, and without ``XDG_RUNTIME_DIR`` the stated fallback ``/tmp/pycontain-<uid>``.
+        Give the user's own `uid` where the process has entered a user namespace, in which it is
+        always 0.
 
         Raises:
-            InvalidInput: an ordinary user has no home.
+            InvalidInput: an ordinary user has no home; the configuration is wrong.
         """
         environ = os.environ if environ is None else environ
         uid = os.geteuid() if uid is None else uid
-        root = environ.get("PYCONTAIN_ROOT") or _default_root(environ, uid)
-        state = environ.get("PYCONTAIN_STATE") or _default_state(environ, uid)
+        settings = config.load(environ, uid) if settings is None else settings
+        root = settings.root or _default_root(environ, uid)
+        state = settings.state or _default_state(environ, uid)
         return cls(root, state, shared=state == _fallback_state(uid))
 
     def container(self, id: str) -> ContainerPaths:  # noqa: A002 - the field's word
@@ -124,9 +134,9 @@ class Layout:
             f"{self.containers}/{id}", f"{self.state_containers}/{id}", self.lock("container", id)
         )
 
-    def layer(self, diff_id: str) -> str:
-        """Return the folder of the unpacked layer `diff_id`, ``sha256:<hex>`` or its hex alone."""
-        return f"{self.layers}/{diff_id.removeprefix('sha256:')}"
+    def layer(self, chain: str) -> str:
+        """Return the folder of the unpacked layer `chain`, ``sha256:<hex>`` or its hex alone."""
+        return f"{self.layers}/{chain.removeprefix('sha256:')}"
 
     def name(self, name: str) -> str:
         """Return the file that claims the container name `name`."""

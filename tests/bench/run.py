@@ -49,6 +49,7 @@ def main(rounds: int) -> None:
         api(rounds, engine, folder, rootfs)
         command_line(rounds, ours, folder, archive)
         with_engine_monitor(engine)
+        listing(rounds, ours, engine)
 
 
 def api(rounds: int, engine: Engine, folder: Path, rootfs: Path) -> None:
@@ -108,6 +109,34 @@ def with_engine_monitor(engine: Engine) -> None:
     assert record
     print(f"\nmonitor of an idle container: {memory(record.monitor)} KiB (PSS)")
     engine.containers.remove(container.id, force=True)
+
+
+def listing(rounds: int, ours: list[str], engine: Engine, count: int = 500) -> None:
+    """``ps`` of many containers, half of which run, beside one of none: what is more is theirs."""
+    from pycontain.model.container import RunOptions
+
+    none = [*ours[:-4], *_elsewhere(ours[-4:])]
+    made = []
+    try:
+        for number in range(count):
+            command = ("sleep", "1000") if number % 2 else ("true",)
+            options = RunOptions(image="busybox", command=command)
+            made.append(engine.containers.run(options, attach=False)[0].id)
+        calls = {
+            f"ps -a of {count}": quiet([*ours, "ps", "-a"]),
+            f"ps of {count}": quiet([*ours, "ps"]),
+            "ps -a of none": quiet([*none, "ps", "-a"]),
+            "version": quiet([*ours, "version"]),
+        }
+        compare("ps", rounds, calls)
+    finally:
+        for identity in made:
+            engine.containers.remove(identity, force=True)
+
+
+def _elsewhere(words: list[str]) -> list[str]:
+    """The flags of another store beside this one."""
+    return [word if word.startswith("--") else f"{word}-empty" for word in words]
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pycontain.cli.flags import UsageError, parse
+from pycontain.cli.flags import Refused, UsageError, parse
 from pycontain.cli.run import CREATE, RUN
 from pycontain.cli.run_options import run_options
 from pycontain.errors import InvalidInput
-from pycontain.model.container import Device, Mount, RunOptions, Ulimit
+from pycontain.model.container import Device, DeviceRule, Mount, RunOptions, Ulimit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +51,15 @@ def options(*words: str) -> RunOptions:
         (["--security-opt", "seccomp=unconfined"], {"security_opt": ("seccomp=unconfined",)}),
         (["--device", "/dev/fuse"],
          {"devices": (Device(source="/dev/fuse", target="/dev/fuse"),)}),
+        (["--device-cgroup-rule", "c 1:* rw", "--device-cgroup-rule", "a *:* rwm"],
+         {"device_cgroup_rules": (DeviceRule(type="c", major=1, access="rw"),
+                                  DeviceRule(type="a"))}),
+        (["--annotation", "a", "--annotation=b=c=d"], {"annotations": {"a": "", "b": "c=d"}}),
+        (["--domainname", "x.org", "--tz", "local"], {"domainname": "x.org", "tz": "local"}),
+        (["--ipc", "shareable", "--shm-size", "1m"], {"ipc": "shareable", "shm_size": 1 << 20}),
+        (["--ipc=container:web"], {"ipc": "container:web"}),
+        (["--pull", "missing", "--platform", "linux"], {}),
+        (["--security-opt", "seccomp=builtin"], {"security_opt": ("seccomp=builtin",)}),
         (["--ulimit", "nofile=10:20"], {"ulimits": (Ulimit(name="nofile", soft=10, hard=20),)}),
         (["--sysctl", "net.ipv4.ip_forward=1"], {"sysctls": {"net.ipv4.ip_forward": "1"}}),
         (["--shm-size", "1m"], {"shm_size": 1 << 20}),
@@ -89,6 +98,36 @@ def test_files_of_variables_come_before_variables(tmp_path: Path) -> None:
     assert made.env == ("A=file", "B=file", "A=flag")
 
 
+def test_labels_of_files_come_before_labels(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("# comment\n\na=file\nb=file\nbare\n")
+    (tmp_path / "two").write_text("c=two\nb=two")
+    words = ["-l", "a=flag", "--label-file", f"{tmp_path}/one", "--label-file", f"{tmp_path}/two"]
+    assert options(*words, "img").labels == {"a": "flag", "b": "two", "bare": "", "c": "two"}
+
+
+@pytest.mark.parametrize("text", ["=x", "a b=c", "\xff".encode("latin-1"), b"a=\xff"])
+def test_a_bad_file_of_labels(tmp_path: Path, text: str | bytes) -> None:
+    (tmp_path / "bad").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(Refused, match="--label-file") as caught:
+        options("--label-file", f"{tmp_path}/bad", "img")
+    assert caught.value.code == 125
+
+
+@pytest.mark.parametrize("known", ["x86_64", "aarch64"])
+def test_the_platform_is_this_machines(known: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.uname()
+    machine = os.uname_result((*real[:4], known))
+    monkeypatch.setattr(os, "uname", lambda: machine)
+    go, version, other = {"x86_64": ("amd64", "v1", "arm64"), "aarch64": ("arm64", "v8", "amd64")}[
+        known
+    ]
+    for word in ("linux", f"linux/{go}", f"Linux/{known}", f"linux/{go}/{version}"):
+        assert options("--platform", word, "img") == RunOptions(image="img")
+    for word in ("", "windows", f"linux/{other}", f"linux/{go}/v9", f"linux/{other}/{version}"):
+        with pytest.raises(UsageError, match=f"linux/{go} alone"):
+            options("--platform", word, "img")
+
+
 def test_paths_are_meant_from_our_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = options("-v", "./data:/data", "--security-opt", "seccomp=profile.json", "img")
@@ -114,6 +153,19 @@ def test_paths_are_meant_from_our_folder(tmp_path: Path, monkeypatch: pytest.Mon
         ["--detach-keys", "ctrl-1"],
         ["--log-opt", "max-size"],
         ["-e", "=x"],
+        ["--annotation", "=x"],
+        ["--device-cgroup-rule", "c 1:3"],
+        ["--device-cgroup-rule", "d 1:3 r"],
+        ["--device-cgroup-rule", "c 1 r"],
+        ["--device-cgroup-rule", "c 1:x r"],
+        ["--device-cgroup-rule", "c 1:3 x"],
+        ["--device-cgroup-rule", "c 4294967296:3 r"],
+        ["--device-cgroup-rule", "a 1:3 r"],
+        ["--pull", "always"],
+        ["--pull", "newer"],
+        ["--pull", "sometimes"],
+        ["-a", "nosuch"],
+        ["--preserve-fds", "-1"],
         ["--rm=maybe"],
     ],
 )
@@ -139,6 +191,12 @@ def test_bad_values_are_usage_errors(words: list[str]) -> None:
         (["--log-opt", "max-file=0"], "max-file"),
         (["--log-opt", "max-size=0"], "max-size"),
         (["--env-file", "/nonexistent/file"], "/nonexistent/file"),
+        (["--label-file", "/nonexistent/file"], "/nonexistent/file"),
+        (["--uts=host", "--domainname", "x"], "conflicting options: domainname and the UTS mode"),
+        (["--link", "db"], "links are not supported"),
+        (["--ipc=host", "--shm-size", "1m"], "conflicting options: shm-size and the IPC mode"),
+        (["--ipc=container:a", "--shm-size=1m"], "conflicting options: shm-size and the IPC mode"),
+        (["--domainname", "a b"], "--domainname 'a b'"),
         (["--uts=host", "-h", "x"], "conflicting options: hostname and the UTS mode"),
         (["--net=container:a", "-h", "x"], "conflicting options: hostname and the network mode"),
         (["--net=container:a", "--dns", "1.1.1.1"], "conflicting options: dns and the network"),
@@ -156,5 +214,7 @@ def test_what_nobody_can_carry_out_is_refused(words: list[str], part: str) -> No
 def test_create_has_the_flags_of_run_but_those_of_the_client() -> None:
     ours = {flag.name for flag in CREATE.flags}
     theirs = {flag.name for flag in RUN.flags}
-    assert theirs - ours == {"detach", "detach-keys", "explain", "sig-proxy"}
+    assert theirs - ours == {
+        "attach", "detach", "detach-keys", "explain", "preserve-fds", "sig-proxy",
+    }  # fmt: skip
     assert not ours - theirs

@@ -14,7 +14,14 @@ from pycontain.cli.ps import status_words
 from pycontain.cli.stats import binary_size, row
 from pycontain.engine.containers import View
 from pycontain.errors import Conflict, NotFound, PycontainError
-from pycontain.model.container import Container, ExitRecord, ImageConfig, Limits, RunOptions
+from pycontain.model.container import (
+    Container,
+    DeviceRule,
+    ExitRecord,
+    ImageConfig,
+    Limits,
+    RunOptions,
+)
 from pycontain.model.stats import Pressure, Stats
 from pycontain.model.status import Status
 from pycontain.store.layout import Layout
@@ -228,6 +235,33 @@ def test_inspect_after_the_end() -> None:
     totals = found["Totals"]
     assert (totals["CPUUsec"], totals["NetSent"], totals["MemoryPeak"]) == (7, 0, None)
     assert container_document(view(Status(state="created")))["Totals"] is None
+
+
+@pytest.mark.parametrize(("known", "shown"), [(True, True), (False, False), (None, False)])
+def test_oom_killed_is_a_truth_value_and_unknown_in_the_totals(
+    known: bool | None, shown: bool
+) -> None:
+    record = ExitRecord(run="r", code=137, finished=10**9, oom_killed=known)
+    found = container_document(view(Status(state="exited", record=record)))
+    assert found["State"]["OOMKilled"] is shown
+    assert found["Totals"]["OOMKilled"] is known
+
+
+def test_inspect_shows_what_was_asked_for() -> None:
+    rules = (DeviceRule(type="c", major=1, access="rw"), DeviceRule(type="a"))
+    found = container_document(
+        view(
+            Status(state="created"), domainname="x.org", tz="local", annotations={"a": "1"},
+            device_cgroup_rules=rules,
+            security_opt=("apparmor=a", "no-new-privileges", "apparmor:b"),
+        )
+    )  # fmt: skip
+    assert (found["Config"]["Domainname"], found["Config"]["Timezone"]) == ("x.org", "local")
+    assert found["HostConfig"]["Annotations"] == {"a": "1"}
+    assert found["HostConfig"]["DeviceCgroupRules"] == ["c 1:* rw", "a *:* rwm"]
+    assert found["AppArmorProfile"] == "b"
+    plain = container_document(view(Status(state="created")))
+    assert (plain["HostConfig"]["DeviceCgroupRules"], plain["AppArmorProfile"]) == (None, "")
 
 
 def test_inspect_shows_limits_in_dockers_fields() -> None:

@@ -121,6 +121,10 @@ class Wire:
         self._tell("eof")
         return True
 
+    def drained(self) -> bool:
+        self._tell("drained")
+        return True
+
     def close_output(self, stream: str) -> None:
         self._tell("close_output", stream)
 
@@ -316,6 +320,29 @@ def test_input_goes_on_whole_and_its_end_after_it(piped: Callable[..., Streams])
     assert (got, words) == ("i" * 2500, ["eof"])
     client.frame("exit")
     assert client.told() == ["finish"]
+
+
+def test_an_output_that_is_not_wanted_is_dropped(piped: Callable[..., Streams]) -> None:
+    client, _, out, err = piped(outputs=frozenset({"stderr"}))
+    client.frame("stdout", b"dropped")
+    client.frame("stderr", b"shown")
+    client.frame("exit", code=3)
+    assert (read_all(out), read_all(err)) == (b"", b"shown")
+    assert client.told() == ["finish"]
+    assert [client.told(), client.code()] == [["close"], 3]
+
+
+def test_without_outputs_it_ends_when_its_input_was_taken(piped: Callable[..., Streams]) -> None:
+    client, typed, out, _ = piped(outputs=frozenset())
+    os.write(typed, b"i" * 1500)
+    client.frame("stdout", b"dropped")
+    os.close(typed)
+    got = ""
+    while (words := client.told())[0] == "stdin":
+        got += words[1]
+    assert (got, words) == ("i" * 1500, ["eof"])
+    assert [client.told(), client.told()] == [["drained"], ["close"]]
+    assert (client.code(), read_all(out)) == (0, b"")
 
 
 def test_input_is_not_read_unless_asked_for(piped: Callable[..., Streams]) -> None:

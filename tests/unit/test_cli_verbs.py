@@ -13,6 +13,7 @@ import pycontain
 from pycontain.cli.main import VERBS, load_verb, main
 from pycontain.engine.containers import View
 from pycontain.engine.logs import LogEntry
+from pycontain.engine.sizes import Sizes
 from pycontain.errors import (
     CommandNotFound,
     Conflict,
@@ -72,6 +73,7 @@ IMAGE = Image(
     digest="sha256:" + "d" * 64,
     config=ImageConfig(cmd=["sh"], labels={"a": "b"}),
     diff_ids=("sha256:" + "e" * 64,),
+    layers=("sha256:" + "e" * 64,),
     created=NOW - 3600 * SECOND,
     size=1_982_256,
     architecture="amd64",
@@ -114,15 +116,28 @@ class Engine:
         problems.extend(self.problems)
         return [found for found in self.views if all or found.status.state == "running"]
 
-    def create(self, options: RunOptions, *, progress: Any = None) -> Container:
-        self._called("create", options)
+    def create(
+        self, options: RunOptions, *, progress: Any = None, replace: bool = False
+    ) -> Container:
+        self._called("create", options, *(["replace"] if replace else []))
         return self.views[0].container
 
     def run(
-        self, options: RunOptions, *, attach: bool = True, size: Any = None, progress: Any = None
+        self,
+        options: RunOptions,
+        *,
+        attach: bool = True,
+        size: Any = None,
+        progress: Any = None,
+        replace: bool = False,
+        descriptors: Any = (),
     ) -> tuple[Container, None]:
-        self._called("run", options, attach)
+        self._called("run", options, attach, *(["replace"] if replace else []), *descriptors)
         return self.views[0].container, None
+
+    def sizes(self, ref: str) -> Sizes:
+        self._called("sizes", ref)
+        return Sizes(1000, 2_000_000)
 
     def explain(self, options: RunOptions) -> Any:
         self._called("explain", options)
@@ -603,12 +618,59 @@ def test_filters(filters: list[str], found: list[str], play: Callable[..., Answe
 
 
 @pytest.mark.parametrize(
-    "text", ["health=x", "status=x", "exited=x", "before=nope", "name=(", "foo=bar"]
+    ("text", "part"),
+    [
+        ("health=none", "no health checks yet"),
+        ("publish=80", "no published or exposed ports yet"),
+        ("expose=80", "no published or exposed ports yet"),
+        ("is-task=true", "no services"),
+        ("status=x", "one of created"),
+        ("exited=x", "not a number"),
+        ("before=nope", "nope"),
+        ("name=(", "bad regular expression"),
+        ("foo=bar", "there are ancestor"),
+    ],
 )
-def test_bad_filters_are_refused(text: str, play: Callable[..., Answer]) -> None:
+def test_bad_filters_are_refused(text: str, part: str, play: Callable[..., Answer]) -> None:
     code, out, err = play("ps", "-f", text)
     assert (code, out) == (1, "")
     assert err.startswith("pycontain: ")
+    assert part in err
+
+
+def test_ps_with_sizes(engine: Engine, play: Callable[..., Answer]) -> None:
+    assert names(play) == ["web"]
+    assert not [call for call in engine.calls if call[0] == "sizes"]
+    lines = play("ps", "-s")[1].splitlines()
+    assert lines[0].split()[-2:] == ["NAMES", "SIZE"]
+    assert lines[1].endswith("web       1kB (virtual 2MB)")
+    assert play("ps", "--format", "{{.Size}}")[1] == "1kB (virtual 2MB)\n"
+    assert json.loads(play("ps", "--size", "--format", "json")[1])["Size"] == "1kB (virtual 2MB)"
+    assert json.loads(play("ps", "--format", "json")[1])["Size"] == ""
+    assert play("ps", "-qs")[1] == "a" * 12 + "\n"
+    engine.failures["sizes"] = StoreError("measure: no")
+    code, out, err = play("ps", "-s")
+    assert (code, len(out.splitlines()), err) == (1, 2, "pycontain: measure: no\n")
+    engine.failures["sizes"] = NotFound("gone")
+    assert play("ps", "-s", "--format", "{{.ID}}") == (0, "", "")
+
+
+def test_streams_and_descriptors_of_run(engine: Engine, play: Callable[..., Answer]) -> None:
+    for words, part in (
+        (["-d", "-a", "stdout"], "cannot specify both --attach and --detach"),
+        (["-a", "stdin"], "-i keeps it open"),
+        (["--preserve-fds", "900"], "--preserve-fds: descriptor"),
+        (["--replace"], "it takes the --name"),
+        (["--pull", "never"], "o such image"),
+    ):
+        image = "debian" if "never" in words else "busybox"
+        code, out, err = play("run", *words, image)
+        assert (code, out) == (1 if "-d" in words else 125, "")
+        assert part in err
+    assert engine.calls == []
+    assert play("run", "-d", "--replace", "--name", "web", "--pull=never", "busybox")[0] == 0
+    assert play("create", "--replace", "--name", "web", "busybox")[0] == 0
+    assert [call[-1] for call in engine.calls] == ["replace", "replace"]
 
 
 def test_a_damaged_container_hides_no_other(engine: Engine, play: Callable[..., Answer]) -> None:
@@ -636,7 +698,7 @@ def test_ps_fields(engine: Engine, play: Callable[..., Answer]) -> None:
 
 
 def test_an_unknown_field_is_dockers_error(play: Callable[..., Answer]) -> None:
-    code, _, err = play("ps", "--format", "{{.Size}}{{.Nope}}")
+    code, _, err = play("ps", "--format", "{{.Names}}{{.Nope}}")
     assert code == 1
     assert "can't evaluate field" in err
     assert "in type *formatter.ContainerContext" in err

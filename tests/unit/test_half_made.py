@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, cast
 
@@ -27,10 +28,13 @@ DEAD = 1 << 22  # one above the highest pid that a kernel gives
 class OneImage:
     """Whatever the image is called, it is this one."""
 
+    def using(self, image: Image) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def ensure(self, name: str, progress: object = None) -> Image:
         return Image(
             id="sha256:0", names=(name,), digest="sha256:1", config=ImageConfig(cmd=["true"]),
-            diff_ids=(), created=None, size=0, architecture="amd64", os="linux",
+            diff_ids=(), layers=(), created=None, size=0, architecture="amd64", os="linux",
         )  # fmt: skip
 
 

@@ -739,6 +739,23 @@ def test_descriptors_that_the_program_gets() -> None:
     assert names(found)[-5:] == ["inherit", "inherit", "inherit", "close", "exec"]
     assert len({*handles(given_)}) == 3
     assert "inherit" not in names(steps(None, Detached()))
+    kept = steps(None, inherit=3)
+    assert [step for step in kept if step.name == "inherit"] == given_
+    assert names(kept)[-5:] == ["inherit", "inherit", "inherit", "close", "exec"]
+    assert "inherit" not in names(steps())
+
+
+def test_a_mount_that_the_caller_brings() -> None:
+    entries = [
+        {"destination": "/a", "type": "bind", "source": "/h", "options": ["rbind", "ro"]},
+        {"destination": "/b", "type": "bind", "source": "/h", "options": ["rbind"]},
+    ]
+    whole, brought = (
+        [step for step in steps(spec(mounts=entries), handed=given) if step.name == "bind"]
+        for given in ((), ("/a",))
+    )
+    assert brought[0].args == (plan.handed("/a"), *whole[0].args[1:])
+    assert brought[1] == whole[1]
 
 
 def test_hooks_stand_where_the_specification_has_them() -> None:

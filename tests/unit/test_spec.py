@@ -11,7 +11,14 @@ from pycontain.errors import InvalidInput, NotFound, NotPermitted, NotSupported
 from pycontain.kernel import capability
 from pycontain.kernel.devices import ALLOW_ALL, DEFAULT_RULES
 from pycontain.model import oci
-from pycontain.model.container import Device, ImageConfig, Mount, RunOptions, Ulimit
+from pycontain.model.container import (
+    Device,
+    DeviceRule,
+    ImageConfig,
+    Mount,
+    RunOptions,
+    Ulimit,
+)
 from pycontain.runtime import masks, spec
 from pycontain.runtime.accounts import Account
 
@@ -388,6 +395,33 @@ def test_shared_memory_goes_with_the_ipc_namespace() -> None:
     shared = mount_of(other, "/dev/shm")
     assert shared is not None
     assert shared["source"] == "/proc/5/root/dev/shm"
+    assert spec.foreign_shm(other, "/proc/5/root/dev/shm")
+    mine = (Mount(type="tmpfs", target="/dev/shm"),)
+    own = build(
+        options(ipc="container:a", mounts=mine), joined={"ipc": "/n"},
+        shm_source="/proc/5/root/dev/shm",
+    )  # fmt: skip
+    assert not spec.foreign_shm(own, "/proc/5/root/dev/shm")
+    shareable = build(options(ipc="shareable", shm_size=5))
+    assert options_of(shareable, "/dev/shm")[-1] == "size=5"
+    assert {"type": "ipc"} in shareable["linux"]["namespaces"]
+
+
+def test_names_and_annotations() -> None:
+    result = build(options(domainname="x.org", annotations={"a": "1"}))
+    assert (result["domainname"], result["annotations"]) == ("x.org", {"a": "1"})
+    assert not {"domainname", "annotations"} & set(build())
+    with pytest.raises(InvalidInput, match="domainname and the UTS mode"):
+        build(options(domainname="x.org", uts="host"))
+
+
+def test_the_images_time_zone_gives_way() -> None:
+    image = ImageConfig(cmd=["sh"], env=["TZ=Asia/Tokyo"])
+    assert "TZ=Asia/Tokyo" in spec.environment(options(), image, ROOT, "h")
+    asked = options(tz="Europe/Berlin")
+    assert not [line for line in spec.environment(asked, image, ROOT, "h") if line[:3] == "TZ="]
+    both = options(tz="Europe/Berlin", env=("TZ=UTC",))
+    assert "TZ=UTC" in spec.environment(both, image, ROOT, "h")
 
 
 def test_binds_volumes_and_tmpfs() -> None:
@@ -584,13 +618,28 @@ def test_system_paths() -> None:
     assert spec.security(["systempaths=unconfined", "mask=/x"]).masked == ("/x",)
 
 
+def test_a_profile_of_apparmor() -> None:
+    assert build(options(security_opt=("apparmor=mine",)))["process"]["apparmorProfile"] == "mine"
+    for words in ((), ("apparmor=unconfined",), ("apparmor=mine", "apparmor=unconfined")):
+        assert "apparmorProfile" not in build(options(security_opt=words))["process"]
+    with pytest.raises(InvalidInput, match="newline"):
+        spec.security(["apparmor=a\nb"])
+
+
+def test_the_built_in_seccomp_profile_also_when_privileged() -> None:
+    default = build()["linux"]["seccomp"]
+    assert build(options(security_opt=("seccomp=builtin",)))["linux"]["seccomp"] == default
+    asked = options(privileged=True, security_opt=("seccomp=builtin",))
+    assert "seccomp" in build(asked)["linux"]
+
+
 def test_what_confines_nothing_here_may_be_turned_off() -> None:
     assert spec.security(
         ["apparmor=unconfined", "label=disable", "label:disable"]
     ) == spec.security([])
 
 
-@pytest.mark.parametrize("word", ["apparmor=docker-default", "label=type:x_t", "label:level:s0"])
+@pytest.mark.parametrize("word", ["label=type:x_t", "label:level:s0"])
 def test_a_confinement_that_there_is_not_is_refused(word: str) -> None:
     with pytest.raises(NotSupported):
         spec.security([word])
@@ -621,6 +670,17 @@ def test_a_device() -> None:
         {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rw"},
     ]
     assert NULL["path"] == "/dev/null"
+
+
+def test_device_rules_by_number() -> None:
+    rules = (DeviceRule(type="c", major=10, minor=200, access="rw"), DeviceRule(type="a"))
+    assert build(options(device_cgroup_rules=rules))["linux"]["resources"]["devices"] == [
+        *DEFAULT_RULES,
+        {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"},
+        {"allow": True, "type": "a", "access": "rwm"},
+    ]
+    with pytest.raises(NotSupported, match="attach: device cgroup rules"):
+        build(options(device_cgroup_rules=rules), device_rules=False)
 
 
 def test_a_folder_of_devices() -> None:

@@ -110,6 +110,7 @@ ERRORS = [
     errors.TimedOut("sh: killed", exit_code=137, stdout=b"a", stderr=b"b"),
     errors.Cancelled(),
     errors.CommandNotFound("exec: 'x'"),
+    errors.RegistryError("pull a: denied", "log in", status=403, code="DENIED"),
     OSError(28, "No space left on device", "/x"),
     BrokenPipeError(32, "Broken pipe"),
 ]

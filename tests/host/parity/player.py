@@ -36,6 +36,7 @@ _PROFILE = (
 _FILES = {
     "env.list": "# a comment\nFILE=from file\nBOTH=file\nFROM_HOST\nNOT_THERE\n\nQUOTED='q'\n",
     "bad.list": "A B=1\n",
+    "labels.list": "# a comment\na=1\nb=from file\nc.d=x=y\n",
     "profile.json": _PROFILE,
     "broken.json": "{",
     "src/file": "host\n",

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from . import table_containers, table_events, table_files, table_limits, table_listings, table_run
+from . import (
+    table_containers,
+    table_events,
+    table_files,
+    table_limits,
+    table_listings,
+    table_run,
+    table_system,
+)
 
 SCENES = (
     *table_run.SCENES,
@@ -11,4 +19,5 @@ SCENES = (
     *table_limits.SCENES,
     *table_files.SCENES,
     *table_events.SCENES,
+    *table_system.SCENES,
 )

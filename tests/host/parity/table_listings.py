@@ -77,6 +77,18 @@ _PS = scene(
             "-f name=done",
         )
     ),
+    Row("ps -a -s", any_out=True),
+    "ps -a --size -q",
+    "ps -a -s --format '{{.Names}} {{len .Size | lt 10}}'",
+    *(
+        Row(
+            f"ps -f {word}",
+            differs="what is filtered for is not there yet",
+            ours=Said(1, err="invalid filter"),
+            dockers=Said(out=...),
+        )
+        for word in ("health=none", "is-task=false", "publish=80", "expose=80")
+    ),
     Row("ps -f nosuch=x", err="invalid filter 'nosuch'"),
     Row("ps -f status=nosuch", err="invalid filter 'status=nosuch'"),
     Row("ps -a -f exited=x"),

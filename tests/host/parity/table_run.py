@@ -271,12 +271,12 @@ _NAMESPACES = scene(
     f"run --rm BOX sh -c '{_CHECK}; echo $$'",
     f"run --rm --pid host --ipc host --uts host --cgroupns host --net host busybox"
     f" sh -c '{_CHECK}'",
-    Row(
-        "run -d --name shares --ipc shareable BOX true",
-        differs="no container of ours shares its /dev/shm yet",
-        ours=Said(125, err="invalid ipc mode"),
-        dockers=Said(out="<id>\n"),
-    ),
+    "run -d --name shares --ipc shareable --shm-size 1m BOX sleep 1000",
+    "run --rm --ipc container:shares BOX sh -c"
+    ' \'echo told >/dev/shm/x; df -k /dev/shm | tail -1 | tr -s " " | cut -d" " -f2\'',
+    "exec shares cat /dev/shm/x",
+    "create --name joins --ipc container:shares BOX true",
+    "inspect -f '{{.HostConfig.IpcMode}}' shares",
     "run -d --name web BOX sleep 1000",
     Row("run --rm --ipc container:web BOX true", err="non-shareable IPC"),
     "run --rm --ipc none BOX sh -c 'ls -A /dev/shm 2>&1; grep -c /dev/shm /proc/mounts'",
@@ -294,6 +294,82 @@ _NAMESPACES = scene(
     Row(
         "run --rm --network container:web --add-host a:1.1.1.1 busybox true",
         err="conflicting options",
+    ),
+)
+
+_OLD_RECORDING = "the flag is younger than the docker that was recorded"
+_YOUNGER = Said(..., err="requires API version")
+_OWN = scene(
+    "streams names and where from",
+    Row("run --rm -a stderr BOX sh -c 'echo out; echo err >&2'", same_err=True),
+    Row("run --rm -a STDOUT -a stderr BOX sh -c 'echo out; echo err >&2'", same_err=True),
+    Row("run --rm --attach stdout BOX sh -c 'echo out; echo err >&2; exit 3'"),
+    # docker prints the id beside its other work, and at times ends before it has
+    Row(
+        "run -i -a stdin --name fed BOX cat",
+        stdin="hello\n",
+        any_out=True,
+        ours=Said(out="<id>\n"),
+    ),
+    "wait fed",
+    "logs fed",
+    Row("run -a nosuch BOX true", err="valid streams are STDIN, STDOUT and STDERR"),
+    Row("run -d -a stdout BOX true", err="conflicting options"),
+    Row(
+        "run --name closed -a stdin BOX true",
+        differs="an input that is closed cannot be attached",
+        ours=Said(125, err="-i keeps it open"),
+        dockers=Said(..., ..., ...),
+    ),
+    *(
+        Row(
+            f"{verb} --annotation a=1 --annotation b BOX true",
+            differs=_OLD_RECORDING,
+            ours=Said(out=...),
+            dockers=_YOUNGER,
+        )
+        for verb in ("create", "run --rm")
+    ),
+    "run --rm -h box --domainname example.org BOX"
+    " sh -c 'hostname; cat /proc/sys/kernel/domainname'",
+    "create --name domain --domainname example.org BOX true",
+    "inspect -f '{{.Config.Domainname}}' domain",
+    "run --rm --label-file @dir/labels.list BOX true",
+    "create --name labels --label-file @dir/labels.list -l a=3 BOX true",
+    "inspect -f '{{json .Config.Labels}}' labels",
+    Row("create --label-file @dir/none BOX true", err="no such file or directory"),
+    Row(
+        "run --rm --device-cgroup-rule 'c 60:* rwm' BOX sh -c 'mknod /t c 60 7; cat /t'",
+        err="no such device or address",
+    ),
+    Row("run --rm BOX sh -c 'mknod /t c 60 7; cat /t'", err="operation not permitted"),
+    "create --name ruled --device-cgroup-rule 'c 60:7 r' --device-cgroup-rule 'b *:* m' BOX true",
+    "inspect -f '{{json .HostConfig.DeviceCgroupRules}}' ruled",
+    Row("run --rm --device-cgroup-rule 'c 60' BOX true", err="invalid device cgroup format"),
+    "run --rm --platform linux BOX true",
+    "create --platform linux BOX true",
+    "run --rm --pull never BOX true",
+    "create --pull missing BOX true",
+    Row("run --rm --pull never --network none nosuch:1 true", err="no such image"),
+    Row("run --rm --pull sometimes BOX true", err="pull"),
+    *(
+        Row(
+            f"{verb} --link nosuch BOX true",
+            differs="links belong to docker's old bridge",
+            ours=Said(125 if verb == "run" else 1, err="links are not supported"),
+            dockers=Said(..., err=...),
+        )
+        for verb in ("create", "run")
+    ),
+    *(
+        Row(line, differs=_PODMANS, ours=Said(out=out), dockers=_UNKNOWN)
+        for line, out in (
+            ("run --rm --tz local BOX echo local", "local\n"),
+            ("create --tz local BOX true", "<id>\n"),
+            ("run --replace --name again BOX echo first", "first\n"),
+            ("create --replace --name again BOX true", "<id>\n"),
+            ("run --rm --preserve-fds 0 BOX echo none", "none\n"),
+        )
     ),
 )
 
@@ -376,5 +452,5 @@ _TERMINAL = scene(
 
 SCENES = (
     _ENDS, _REFUSED, _ENVIRONMENT, _IDENTITY, _COMMAND, _PRIVILEGE, _KERNEL, _FILES, _NAMES,
-    _NAMESPACES, _OTHERS, _TERMINAL,
+    _NAMESPACES, _OWN, _OTHERS, _TERMINAL,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pycontain.cli.flags import HelpRequested, UsageError, parse
-from pycontain.cli.main import GLOBAL_FLAGS, VERBS, load_verb
+from pycontain.cli.main import GLOBAL_FLAGS, NOUNS, VERBS, load_verb
 
 from . import judge, live
 from .player import Player, line_words
@@ -58,24 +58,42 @@ def test_every_row_has_a_recorded_answer() -> None:
     assert not stale, "python -m tests.host.parity.record " + " ".join(map(repr, stale))
 
 
+OWN = [
+    f"{noun} {verb}"
+    for noun, (_, verbs) in NOUNS.items()
+    for verb, place in verbs.items()
+    if place not in VERBS
+]
+"""The verbs that there are by their noun alone."""
+
+
+def verb_of(words: list[str]) -> tuple[str | None, list[str]]:
+    """The name of the verb that a line begins with, None where there is none, and the rest."""
+    if len(words) > 1 and words[1] in NOUNS.get(words[0], ("", {}))[1]:
+        place = NOUNS[words[0]][1][words[1]]
+        return place if place in VERBS else f"{words[0]} {words[1]}", words[2:]
+    return (words[0], words[1:]) if words and words[0] in VERBS else (None, [])
+
+
 def shown() -> set[tuple[str, str]]:
     """The flags that rows use, by verb; the verb of a global flag is empty."""
     found: set[tuple[str, str]] = set()
     for row in (row for scene in SCENES for row in scene.rows if not row.on_host):
-        rest: list[str] = []
+        name: str | None = None
         try:
             values, rest = parse(
                 GLOBAL_FLAGS, line_words(row.line.replace("@dir", "/dir")), mixed=False
             )
             found |= {("", flag.name) for flag in GLOBAL_FLAGS if values.given(flag.name)}
-            if not rest or rest[0] not in VERBS:
+            name, rest = verb_of(rest)
+            if name is None:
                 continue
-            verb = load_verb(rest[0])
-            values, _ = parse(verb.flags, rest[1:], mixed=verb.mixed)
+            verb = load_verb(name)
+            values, _ = parse(verb.flags, rest, mixed=verb.mixed)
         except UsageError:
             continue  # such a row shows that a line is refused, not what a flag does
         except HelpRequested:
-            found.add((rest[0] if rest else "", "help"))
+            found.add((name or "", "help"))
             continue
         found |= {
             (verb.name, ""),
@@ -84,7 +102,7 @@ def shown() -> set[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["", *VERBS])
+@pytest.mark.parametrize("name", ["", *VERBS, *OWN])
 def test_every_flag_has_a_row(name: str) -> None:
     flags = load_verb(name).flags if name else GLOBAL_FLAGS
     wanted = {flag.name for flag in flags} | {"" if name else "help"}
