@@ -138,6 +138,8 @@ SETTINGS = (
             "a number, -1 for no limit", -1, _whole(-1, _MOST), of_root=True, number=True),
     Setting("debian_mirror", "mirror that the built-in Debian images are made from",
             "an address, or a line of sources.list(5)", None, _mirror),
+    Setting("search_registries", "where images are looked for whose name has no registry",
+            "a list of HOST or HOST:PORT", ("docker.io",), _words),
     Setting("registry_mirrors", "where images are looked for before their registry",
             "a list of addresses (for every registry), or REGISTRY=ADDRESS", (), _words),
     Setting("insecure_registries", "registries that may speak plain HTTP, or show any certificate",
@@ -168,6 +170,7 @@ class Config:
         stop_timeout: seconds, -1 for ever.
         pids_limit: -1 and 0 are no limit.
         debian_mirror: None for Debian's own servers.
+        search_registries: in the order in which they are asked.
         registry_mirrors, insecure_registries, registry_ca_files: see ``image.settings.Settings``.
         origins: by name, of every setting.
         files: that were read.
@@ -176,7 +179,7 @@ class Config:
     __slots__ = (
         "debian_mirror", "files", "insecure_registries", "log_driver", "log_max_files",
         "log_max_size", "origins", "pids_limit", "registry_ca_files", "registry_mirrors", "root",
-        "shm_size", "state", "stop_timeout",
+        "search_registries", "shm_size", "state", "stop_timeout",
     )  # fmt: skip
 
     root: str | None
@@ -188,6 +191,7 @@ class Config:
     stop_timeout: int
     pids_limit: int
     debian_mirror: str | None
+    search_registries: tuple[str, ...]
     registry_mirrors: tuple[str, ...]
     insecure_registries: tuple[str, ...]
     registry_ca_files: tuple[str, ...]

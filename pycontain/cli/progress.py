@@ -33,11 +33,15 @@ class Shown:
     Args:
         verb: ``pull``, ``push`` or ``load``.
         quiet: nothing.
+        error: on standard error.
     """
 
-    def __init__(self, verb: str, *, quiet: bool) -> None:
+    def __init__(self, verb: str, *, quiet: bool, error: bool = False) -> None:
         self._lines = {} if quiet else _LINES[verb]
-        self._bars = not quiet and sys.stdout is not None and sys.stdout.isatty()
+        self._write = streams.complain if error else streams.write
+        self._error = error
+        stream = sys.stderr if error else sys.stdout
+        self._bars = not quiet and stream is not None and stream.isatty()
         self._lock = threading.Lock()
         self._said: set[tuple[str, str]] = set()
         self._progress: Progress | None = None
@@ -45,6 +49,7 @@ class Shown:
 
     def __enter__(self) -> Shown:
         if self._bars:
+            from rich.console import Console
             from rich.progress import (
                 BarColumn,
                 DownloadColumn,
@@ -57,6 +62,7 @@ class Shown:
             self._progress = Progress(
                 TextColumn("{task.fields[layer]}"), TextColumn("{task.description:<11}"),
                 BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+                console=Console(stderr=self._error),
             )  # fmt: skip
             self._progress.start()
         return self
@@ -77,7 +83,7 @@ class Shown:
         line = self._lines.get(progress.step)
         if line and (progress.layer, progress.step) not in self._said:
             self._said.add((progress.layer, progress.step))
-            streams.write(f"{_short(progress)}: {line}\n")
+            self._write(f"{_short(progress)}: {line}\n")
 
     def _move(self, bars: Progress, progress: LayerProgress) -> None:
         task = self._tasks.get(progress.layer)

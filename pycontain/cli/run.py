@@ -11,7 +11,7 @@ from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, relay
 from pycontain.cli.flags import Flag, Refused, Verb, integer, switch
 from pycontain.cli.run_options import CONTAINER_FLAGS, run_options
 from pycontain.cli.terminal import OUTPUTS, our_size
-from pycontain.errors import InvalidInput, NotFound, PycontainError
+from pycontain.errors import InvalidInput, NotFound, PycontainError, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +77,23 @@ def _options(app: App, values: Values, arguments: list[str]) -> RunOptions:
     options = run_options(values, arguments, app.settings)
     if values["replace"] and options.name is None:
         raise InvalidInput("--replace: it takes the --name of the container to replace")
-    if values["pull"] == "never":
-        app.engine.images.get(options.image)
+    _pull(app, values["pull"], options.image)
     return options
+
+
+def _pull(app: App, policy: str, image: str) -> None:
+    """Do before the container is made what ``--pull`` says; what is missing comes by itself."""
+    if policy == "never":
+        app.engine.images.get(image)
+    elif policy != "missing":
+        from pycontain.cli.progress import Shown
+
+        try:
+            with Shown("pull", quiet=False, error=True) as shown:
+                app.engine.images.pull(image, report=shown.report)
+        except RegistryError:
+            if policy != "newer":
+                raise
 
 
 def _create(app: App, values: Values, arguments: list[str]) -> int:

@@ -50,12 +50,8 @@ def _platform(text: str) -> str:
 
 
 def _pull(text: str) -> str:
-    if text in ("always", "newer"):
-        raise InvalidInput(
-            f"--pull {text!r}: there are no registries to pull from yet", "missing or never"
-        )
-    if text not in ("missing", "never"):
-        raise InvalidInput(f"--pull {text!r}: must be missing or never")
+    if text not in ("always", "missing", "never", "newer"):
+        raise InvalidInput(f"--pull {text!r}: must be always, missing, never or newer")
     return text
 
 
@@ -163,7 +159,8 @@ CONTAINER_FLAGS = (
     switch("privileged", "all capabilities, all devices, no masks, no filter"),
     Flag(
         "pull",
-        "get the image: missing (default; built from its recipe), or never",
+        "ask the registry: missing (default; what has a recipe is built), never, always, or newer "
+        "(use what is here when it cannot be asked)",
         metavar="policy",
         convert=_pull,
         default="missing",

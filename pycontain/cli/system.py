@@ -151,7 +151,10 @@ def _info(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG00
     lines.append(f"Name: {document['Name']}")
     lines.append("Configuration:")
     for name, entry in document["Configuration"].items():
-        value = "none" if entry["Value"] is None else entry["Value"]
+        value = entry["Value"]
+        if isinstance(value, tuple):
+            value = ", ".join(value)
+        value = "none" if value in (None, "") else value
         lines.append(f" {name}: {value} ({entry['Origin']})")
     return _write(document, values["format"], lines)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pycontain import config
 from pycontain.engine import records
 from pycontain.engine.events import Events
-from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError
+from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, RegistryError
 from pycontain.image import reference
 from pycontain.image.store import Image, ImageStore
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pycontain.config import Config
-    from pycontain.image.documents import History
+    from pycontain.image.documents import History, Platform
     from pycontain.image.intake import Report
     from pycontain.image.pull import Pulled
     from pycontain.model.container import Container
     from pycontain.store.layout import Layout
 
+    Tell = Callable[[str], None]
     # In the class, "list" is its method.
     Removals = list["Removal"]
     Images_ = list[tuple[Image, tuple[str, ...]]]
 
 _SHORT = 12
+_EXPLICIT = ("docker.io/", "index.docker.io/")
 
 
 class Removal(NamedTuple):
@@ -67,31 +69,83 @@ class Images:
     def get(self, name: str) -> Image:
         """Return the image `name` (reference or id) of the store.
 
+        A short name may be that of an image of any of the configured registries.
+
         Raises:
             NotFound: it is not in the store.
         """
-        return self._store.resolve(name)
+        try:
+            return self._store.resolve(name)
+        except NotFound:
+            for other in self._full_names(name):
+                with contextlib.suppress(NotFound):
+                    return self._store.resolve(other)
+            raise
 
     def exists(self, name: str) -> bool:
         """Whether there is an image `name` in the store."""
         try:
-            self._store.resolve(name)
+            self.get(name)
         except NotFound:
             return False
         return True
 
-    def ensure(self, name: str, progress: Callable[[str], None] | None = None) -> Image:
-        """Return the image `name`, built from a recipe when it is not in the store.
+    def ensure(self, name: str, progress: Tell | None = None) -> Image:
+        """Return the image `name`: of the store, built from a recipe, or pulled.
+
+        Args:
+            name: reference or id.
+            progress: is given lines of text while the image is built or pulled.
 
         Raises:
-            NotFound: neither an image nor a recipe.
-            ImageError: the recipe failed.
+            NotFound: neither an image nor a recipe, and no registry has it.
+            ImageError: the recipe failed, or what the registry has is damaged or hostile.
         """
 
         def made(image: Image) -> None:
             self._events.tell_image("build", image.id, image.names[0] if image.names else name)
 
-        return self._store.ensure(name, progress, made)
+        try:
+            return self._store.ensure(name, progress, made)
+        except NotFound as err:
+            missing = err
+        try:
+            return self.get(name)
+        except NotFound:
+            return self._pull_missing(name, missing, progress)
+
+    def _pull_missing(self, name: str, missing: NotFound, progress: Tell | None) -> Image:
+        if not self._full_names(name):
+            raise missing  # an id, or no registry is configured
+        said: set[str] = set()
+
+        def tell(line: str) -> None:
+            if progress is not None and line not in said:
+                said.add(line)
+                progress(line)
+
+        tell(f"Unable to find image '{name}' locally")
+        try:
+            return self.pull(
+                name, report=lambda step: tell(f"{step.layer[7:19]}: {step.step}")
+            ).image
+        except RegistryError as err:
+            raise NotFound(f"{missing.message}; {err.message}", err.hint or missing.hint) from err
+
+    def _full_names(self, name: str) -> Sequence[str]:
+        """What a name may be in full: one that names no registry, at each that is configured."""
+        try:
+            ref = reference.parse(name)
+        except InvalidInput:
+            return ()  # an id
+        if name.startswith("sha256:"):
+            return ()
+        if ref.domain != reference.DEFAULT_DOMAIN or name.startswith(_EXPLICIT):
+            return (name,)
+        return [
+            name if domain == reference.DEFAULT_DOMAIN else f"{domain}/{name}"
+            for domain in self._settings.search_registries
+        ]
 
     @contextlib.contextmanager
     def using(self, image: Image) -> Iterator[None]:
@@ -112,7 +166,7 @@ class Images:
         """
         from pycontain.image.documents import History
 
-        image = self._store.resolve(name)
+        image = self.get(name)
         manifest, configuration = self._store.read(image)
         sizes = iter([layer.size for layer in manifest.layers])
         found = [
@@ -130,7 +184,7 @@ class Images:
             InvalidInput: `new` is no name.
             NotFound: there is no image `name`.
         """
-        image = self._store.resolve(name)
+        image = self.get(name)
         self._store.tag(image, new)
         self._events.tell_image("tag", image.id, reference.parse(new).local)
 
@@ -147,7 +201,7 @@ class Images:
             NotFound: there is no such image.
             Conflict: it is used by a container, or has several names and is named by its id.
         """
-        image = self._store.resolve(name)
+        image = self.get(name)
         mine = _names_meant(image, name)
         short = image.id[7:][:_SHORT]
         if mine and len(image.names) > len(mine):
@@ -277,7 +331,7 @@ class Images:
 
         with self._store.using():
             names = [full for name in names for full in self._of_repository(name)]
-            images = [self._store.resolve(name) for name in names]
+            images = [self.get(name) for name in names]
             saved = [
                 saving.Saved(manifest=self._store.raw(image)[0], names=_names_meant(image, name))
                 for image, name in zip(images, names, strict=True)
@@ -308,7 +362,8 @@ class Images:
         """Bring an image from its registry.
 
         Args:
-            name: ``localhost:5000/team/app:1``, ``busybox`` (of docker.io), with a digest or not.
+            name: ``localhost:5000/team/app:1``, with a digest or not; ``busybox`` is of the first
+                of the configured registries that has it.
             platform: ``linux/arm64``; None: this machine's.
             report: is told how far each layer is, from several threads.
 
@@ -317,15 +372,29 @@ class Images:
             RegistryError: it could not be got.
             ImageError: it is damaged, hostile, or for other platforms.
         """
+        from pycontain.image import documents
+
+        wanted = None if platform is None else documents.parse_platform(platform)
+        reference.parse(name)
+        names = self._full_names(name)
+        if not names:
+            raise InvalidInput(
+                f"pull {name}: names no registry", "set search_registries, or name the registry"
+            )
+        for full in names[:-1]:
+            with contextlib.suppress(RegistryError):
+                return self._pull(full, wanted, report)
+        return self._pull(names[-1], wanted, report)
+
+    def _pull(self, name: str, platform: Platform | None, report: Report | None) -> Pulled:
         from pycontain.engine import registries
-        from pycontain.image import documents, pull
+        from pycontain.image import pull
         from pycontain.image.extract import Limits
 
         ref = reference.parse(name)
-        wanted = None if platform is None else documents.parse_platform(platform)
         with registries.opened(ref.domain, self._settings) as registry:
             pulled = pull.pull(
-                self._store, self._layout, registry, ref, platform=wanted,
+                self._store, self._layout, registry, ref, platform=platform,
                 rootless=self._rootless, limits=Limits(), report=report,
             )  # fmt: skip
         self._events.tell_image("pull", pulled.image.id, str(ref))

@@ -161,8 +161,6 @@ def test_paths_are_meant_from_our_folder(tmp_path: Path, monkeypatch: pytest.Mon
         ["--device-cgroup-rule", "c 1:3 x"],
         ["--device-cgroup-rule", "c 4294967296:3 r"],
         ["--device-cgroup-rule", "a 1:3 r"],
-        ["--pull", "always"],
-        ["--pull", "newer"],
         ["--pull", "sometimes"],
         ["-a", "nosuch"],
         ["--preserve-fds", "-1"],

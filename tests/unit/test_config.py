@@ -289,7 +289,9 @@ def test_recipes_see_the_mirror_that_a_file_says(
 
 
 def shown(value: object) -> str:
-    return "" if value is None or value == () else f"`{value}`"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{word}`" for word in value)
+    return "" if value is None else f"`{value}`"
 
 
 def test_the_documentation_has_the_table() -> None:
