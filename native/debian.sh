@@ -29,6 +29,21 @@ missing_packages() {
     done
 }
 
+# without_services COMMAND…: what packages it installs start none (invoke-rc.d(8), policy-rc.d).
+without_services() {
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    code=0
+    "$@" || code=$?
+    rm "$policy"
+    return "$code"
+}
+
 # install_packages PACKAGE…
 #
 # python3-venv brings ca-certificates, which writes the bundle of certificates anew. One that was
@@ -42,7 +57,8 @@ install_packages() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q update || fail "apt-get update failed: see above"
-    apt-get -q -y --no-install-recommends install "$@" || fail "apt-get install failed: see above"
+    without_services apt-get -q -y --no-install-recommends install "$@" ||
+        fail "apt-get install failed: see above"
     if [ -n "$kept" ]; then
         cat "$kept" >"$BUNDLE"
         rm "$kept"
