@@ -208,7 +208,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         id: 64 hexadecimal digits.
         created: nanoseconds since the epoch.
         image_id: the image's configuration digest, ``sha256:…``.
-        layers: the diff ids of the image's layers, bottom first.
+        layers: what the image's unpacked layers are called, bottom first.
         config: the image's configuration as it was at create.
         command: the argument vector after entrypoint and command are joined.
         stop_signal: number.

@@ -14,9 +14,11 @@ class LayerProgress(msgspec.Struct, frozen=True):
             another repository of the registry), ``exists`` (nothing to do) or ``done``.
         done: bytes so far, of the blob as it is transferred.
         total: bytes of the blob.
+        origin: the repository that it was ``mounted`` from.
     """
 
     layer: str
     step: str
     done: int
     total: int
+    origin: str = ""
