@@ -51,7 +51,7 @@ static int note_text(struct tree *tree, const char *text, size_t size)
         while (room - tree->notes_size < size)
             room *= 2;
         if (room > TREE_MAX_NOTES)
-            return tree_refuse(tree, "too many folders are not listed before what is in them");
+            return tree_refuse(tree, "the layer has too much that refers to the layers below");
         notes = realloc(tree->notes, room);
         if (!notes)
             return tree_fail(tree, "remember");

@@ -176,6 +176,9 @@ class Extraction:
         if number == errno.EINVAL and why == "set the owner":
             hint = "the user namespace has no such id: give the user more in /etc/subuid and subgid"
             return ImageError(message, hint)
+        if number == errno.EOPNOTSUPP:
+            hint = "the store's file system has no such attributes: tmpfs has some since Linux 6.6"
+            return ImageError(message, hint)
         return ImageError(message) if number in _OF_THE_ARCHIVE else StoreError(message)
 
 

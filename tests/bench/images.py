@@ -140,7 +140,8 @@ def main(rounds: int) -> None:
     """Run all comparisons."""
     CACHE.mkdir(parents=True, exist_ok=True)
     paths = {form: archive(CACHE, form) for form in FORMS}
-    with tempfile.TemporaryDirectory(dir=CACHE) as name:
+    # Short: podman takes no path of more than fifty characters.
+    with tempfile.TemporaryDirectory(prefix="b") as name:
         folder = Path(name)
         registry = serve(folder) if peers.available("docker-registry") else None
         try:
