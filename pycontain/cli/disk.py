@@ -96,7 +96,7 @@ def _parts(found: Usage) -> list[dict[str, Any]]:
 
 
 def _image_rows(use: ImageUse, now: int) -> list[dict[str, Any]]:
-    from pycontain.cli.images import row
+    from pycontain.cli.images import listed_names, row
 
     return [
         {
@@ -106,7 +106,7 @@ def _image_rows(use: ImageUse, now: int) -> list[dict[str, Any]]:
             "UniqueSize": output.human_size(use.size - use.shared),
             "Containers": str(use.containers),
         }
-        for name in use.image.names or (None,)
+        for name in listed_names(use.image)
     ]
 
 

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import output, streams
 from pycontain.cli.flags import Flag, Verb, boolean, filter_, switch
-from pycontain.errors import InvalidInput
+from pycontain.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.images import Removal
     from pycontain.image.documents import History
-    from pycontain.image.store import Image
 
 _SHORT_ID = 12
 _MISSING = "<missing>"
@@ -34,7 +31,13 @@ def _lines(removal: Removal) -> list[str]:
 
 def _rmi(app: App, values: Values, arguments: list[str]) -> int:
     def act(name: str) -> None:
-        removal = app.engine.images.remove(name, force=values["force"])
+        try:
+            removal = app.engine.images.remove(name, force=values["force"])
+        except NotFound as err:
+            if not values["force"]:
+                raise
+            app.report([err])  # told, and no failure: it is not there, as was wanted
+            return
         streams.write("".join(f"{line}\n" for line in _lines(removal)))
 
     return app.each(arguments, act)
@@ -44,47 +47,28 @@ def _exists(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG
     return 0 if app.engine.images.exists(arguments[0]) else 1
 
 
-def _filtered(filters: Sequence[tuple[str, str]], now: int) -> Callable[[Image], bool]:
-    from pycontain.model import parse
-
-    latest: int | None = None
-    labels: list[str] = []
-    for name, value in filters:
-        if name == "until":
-            latest = parse.parse_time(value, now, "--filter until")
-        elif name == "label":
-            labels.append(value)
-        elif name != "dangling":
-            raise InvalidInput(f"Invalid filter '{name}'", "there are dangling, label, until")
-
-    def is_meant(image: Image) -> bool:
-        found = image.config.labels or {}
-        return (latest is None or (image.created or 0) < latest) and all(
-            found.get(name) == value if equals else name in found
-            for name, equals, value in (label.partition("=") for label in labels)
-        )
-
-    return is_meant
-
-
 def _prune(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
-    from pycontain.cli.prune import is_sure
+    from pycontain.cli import prune
 
-    dangling = [boolean(value) for name, value in values["filter"] if name == "dangling"]
-    every = values["all"] or (bool(dangling) and not dangling[-1])
-    what = "all images without at least one container associated to them" if every else (
-        "all dangling images"
-    )  # fmt: skip
-    is_meant = _filtered(values["filter"], time.time_ns())
-    removed: Sequence[Removal] = ()
-    size = 0
-    if values["force"] or is_sure(f"WARNING! This will remove {what}."):
-        removed, size = app.engine.images.prune(every=every, accept=is_meant)
-    if removed:
-        lines = [line for removal in removed for line in _lines(removal)]
-        streams.write("".join(f"{line}\n" for line in ("Deleted Images:", *lines, "")))
-    streams.write(f"Total reclaimed space: {output.human_size(size)}\n")
+    dangling = [value for name, value in values["filter"] if name == "dangling"]
+    every = values["all"] or (bool(dangling) and not _is_true(dangling[-1]))
+    what = (
+        "all images without at least one container associated to them"
+        if every
+        else "all dangling images"
+    )
+    if not values["force"] and not prune.is_sure(f"WARNING! This will remove {what}."):
+        return 0
+    filters = [pair for pair in values["filter"] if pair[0] != "dangling"]
+    prune.total(prune.images(app, filters, every=every))
     return 0
+
+
+def _is_true(value: str) -> bool:
+    try:
+        return boolean(value)
+    except InvalidInput as err:
+        raise InvalidInput(f"invalid filter 'dangling={value}'") from err
 
 
 HISTORY_LISTING = output.Listing(
@@ -131,7 +115,10 @@ def _history(app: App, values: Values, arguments: list[str]) -> int:
         _history_row(step, size, _MISSING if number else own, values, now)
         for number, (step, size) in enumerate(steps)
     ]
-    streams.write(HISTORY_LISTING.render(rows, values["format"], values["quiet"]))
+    form = values["format"]
+    if not (values["human"] or values["quiet"]) and form in (None, "table"):
+        form = "table " + HISTORY_LISTING.table.replace("CreatedSince", "CreatedAt")
+    streams.write(HISTORY_LISTING.render(rows, form, values["quiet"]))
     return 0
 
 
@@ -177,7 +164,7 @@ PRUNE = Verb(
         switch("all", "also those that have a name", short="a"),
         Flag(
             "filter",
-            "only what matches, as until=24h, label=a or dangling=false",
+            "only what matches, as until=24h, label=a, label!=a or dangling=false",
             kind="list",
             metavar="name=value",
             convert=filter_,

@@ -38,6 +38,7 @@ LISTING = output.Listing(
 
 def split_name(name: str) -> tuple[str, str]:
     """Return repository and tag of ``busybox:latest``; without a tag ``<none>``."""
+    name = name.partition("@")[0]
     folder, slash, last = name.rpartition("/")
     base, colon, tag = last.partition(":")
     return f"{folder}{slash}{base}", tag if colon else _NONE
@@ -46,16 +47,25 @@ def split_name(name: str) -> tuple[str, str]:
 def row(image: Image, name: str | None, now: int, full: bool) -> dict[str, Any]:
     """Return the fields of a listing for one name of an image, None where it has none."""
     repository, tag = (_NONE, _NONE) if name is None else split_name(name)
+    digests = [known for known in image.digests if split_name(known)[0] == repository]
     known = image.created is not None
     return {
         "ID": image.id if full else image.id.partition(":")[2][:_SHORT_ID],
         "Repository": repository,
         "Tag": tag,
-        "Digest": image.digest,
+        "Digest": digests[-1].partition("@")[2] if digests else _NONE,
         "CreatedSince": output.ago(image.created or 0, now) if known else "N/A",
         "CreatedAt": output.local_time(image.created or 0) if known else "N/A",
         "Size": output.human_size(image.size),
     }
+
+
+def listed_names(image: Image) -> list[str | None]:
+    """Return the names of an image that have a row each: a repository without a tag has one too."""
+    tagged = {split_name(name)[0] for name in image.names}
+    others = {split_name(name)[0]: name for name in image.digests}
+    digests = (name for repository, name in others.items() if repository not in tagged)
+    return [*image.names, *digests] or [None]
 
 
 def _matches(name: str | None, pattern: str) -> bool:
@@ -124,7 +134,7 @@ def _rows(app: App, values: Values, pattern: str | None) -> list[dict[str, Any]]
         row(image, name, now, values["no-trunc"])
         for image in app.engine.images.list()
         if filters.pass_image(image)
-        for name in image.names or (None,)
+        for name in listed_names(image)
         if filters.pass_name(name) and (pattern is None or _matches(name, pattern))
     ]
 

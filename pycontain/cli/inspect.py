@@ -320,7 +320,7 @@ def image_document(image: Image) -> dict[str, Any]:
     return {
         "Id": image.id,
         "RepoTags": list(image.names),
-        "RepoDigests": [],
+        "RepoDigests": list(image.digests),
         "Digest": image.digest,
         "Created": None if image.created is None else output.rfc3339(image.created),
         "Config": {

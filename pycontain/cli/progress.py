@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING
 from pycontain.cli import streams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rich.progress import Progress, TaskID
 
     from pycontain.model.progress import LayerProgress
 
 _SHORT = 12
-_LINES = {
+_LINES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "pull": {
-        "downloading": "Pulling fs layer", "extracting": "Extracting", "done": "Pull complete",
-        "exists": "Already exists",
+        "downloading": ("Pulling fs layer",), "extracting": ("Pulling fs layer",),
+        "received": ("Download complete",), "done": ("Pull complete",),
+        "exists": ("Already exists",),
     },
     "push": {
-        "uploading": "Preparing", "done": "Pushed", "exists": "Layer already exists",
-        "mounted": "Mounted",
+        "uploading": ("Preparing",), "done": ("Pushed",),
+        "exists": ("Preparing", "Layer already exists"),
+        "mounted": ("Preparing", "Mounted from {origin}"),
     },
     "load": {},
 }  # fmt: skip
+"""docker's words for each step. ``received`` is the end of a download."""
 
 
 class Shown:
@@ -34,56 +39,82 @@ class Shown:
         verb: ``pull``, ``push`` or ``load``.
         quiet: nothing.
         error: on standard error.
+        heading: lines that come first, as soon as there is something to tell or all went well:
+            what cannot even begin is told by its error alone.
     """
 
-    def __init__(self, verb: str, *, quiet: bool, error: bool = False) -> None:
+    def __init__(self, verb: str, *, quiet: bool, error: bool = False, heading: str = "") -> None:
         self._lines = {} if quiet else _LINES[verb]
         self._write = streams.complain if error else streams.write
         self._error = error
+        self._heading = "" if quiet else heading
         stream = sys.stderr if error else sys.stdout
         self._bars = not quiet and stream is not None and stream.isatty()
+        self._begun = False
         self._lock = threading.Lock()
         self._said: set[tuple[str, str]] = set()
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Shown:
-        if self._bars:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TextColumn,
-                TransferSpeedColumn,
-            )
-
-            streams.flush()
-            self._progress = Progress(
-                TextColumn("{task.fields[layer]}"), TextColumn("{task.description:<11}"),
-                BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-                console=Console(stderr=self._error),
-            )  # fmt: skip
-            self._progress.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if self._progress is not None:
             self._progress.stop()
+        elif kind is None and not self._begun:
+            self._write(self._heading)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._write(self._heading)
+        if self._bars:
+            self._progress = self._new_bars()
+            self._progress.start()
+
+    def _new_bars(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TransferSpeedColumn,
+        )
+
+        streams.flush()
+        return Progress(
+            TextColumn("{task.fields[layer]}"), TextColumn("{task.description:<11}"),
+            BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            console=Console(stderr=self._error),
+        )  # fmt: skip
 
     def report(self, progress: LayerProgress) -> None:
         """Show one step of one layer; from any thread."""
         with self._lock:
+            if not self._begun:
+                self._begin()
             if self._progress is not None:
                 self._move(self._progress, progress)
             else:
                 self._say(progress)
 
     def _say(self, progress: LayerProgress) -> None:
-        line = self._lines.get(progress.step)
-        if line and (progress.layer, progress.step) not in self._said:
-            self._said.add((progress.layer, progress.step))
-            self._write(f"{_short(progress)}: {line}\n")
+        steps = [progress.step]
+        if progress.step == "downloading" and progress.done == progress.total:
+            steps.append("received")
+        for step in steps:
+            for line in self._lines.get(step, ()):
+                if (progress.layer, line) not in self._said:
+                    self._said.add((progress.layer, line))
+                    told = line.format(origin=progress.origin)
+                    self._write(f"{_short(progress)}: {told}\n")
+                    self._flush()
+
+    def _flush(self) -> None:
+        # Who reads it through a pipe sees it while it happens.
+        if not self._error:
+            streams.flush()
 
     def _move(self, bars: Progress, progress: LayerProgress) -> None:
         task = self._tasks.get(progress.layer)

@@ -41,7 +41,8 @@ def _tell(heading: str, names: Sequence[str]) -> None:
         streams.write("".join(f"{line}\n" for line in (heading, *names, "")))
 
 
-def _total(size: int) -> None:
+def total(size: int) -> None:
+    """Tell how many bytes that gave."""
     streams.write(f"Total reclaimed space: {output.human_size(size)}\n")
 
 
@@ -54,11 +55,12 @@ def _containers(app: App, values: Values, problems: list[PycontainError]) -> int
     return size
 
 
-def _images(app: App, values: Values) -> int:
+def images(app: App, filters: Sequence[tuple[str, str]], *, every: bool) -> int:
+    """Remove images that nobody uses, tell of them, and return their bytes."""
     from pycontain.engine import disk
 
-    is_meant = disk.selection(values["filter"], time.time_ns())
-    removed, size = disk.prune_images(app.engine, is_meant, every=values["all"])
+    is_meant = disk.selection(filters, time.time_ns())
+    removed, size = disk.prune_images(app.engine, is_meant, every=every)
     lines = []
     for removal in removed:
         lines += [f"untagged: {name}" for name in removal.untagged]
@@ -71,7 +73,7 @@ def _container_prune(app: App, values: Values, arguments: list[str]) -> int:  # 
     if not values["force"] and not is_sure(f"{_WARNING}all stopped containers."):
         return 0
     problems: list[PycontainError] = []
-    _total(_containers(app, values, problems))
+    total(_containers(app, values, problems))
     return app.report(problems)
 
 
@@ -91,12 +93,12 @@ def _system_prune(app: App, values: Values, arguments: list[str]) -> int:  # noq
     if not values["force"] and not is_sure(f"{_WARNING.rstrip()}:\n{warning}"):
         return 0
     problems: list[PycontainError] = []
-    size = _containers(app, values, problems) + _images(app, values)
+    size = _containers(app, values, problems) + images(app, values["filter"], every=values["all"])
     if cache:
         removed, more = disk.prune_cache(app.engine)
         _tell("Deleted cache:", removed)
         size += more
-    _total(size)
+    total(size)
     return app.report(problems)
 
 

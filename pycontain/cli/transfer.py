@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Verb, switch
-from pycontain.errors import InvalidInput, kernel_error
+from pycontain.errors import InvalidInput, NotFound, kernel_error
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
+    from pycontain.image.pull import Pulled
+    from pycontain.image.reference import Reference
 
 _FORMS = ("docker-archive", "oci-archive", "oci-dir")
 _PLATFORM = Flag("platform", "for this machine, as linux/arm64", metavar="os/arch[/variant]")
@@ -24,71 +26,83 @@ def _pull(app: App, values: Values, arguments: list[str]) -> int:
     from pycontain.image import reference
 
     ref = reference.parse(arguments[0])
-    if values["all-tags"]:
-        if ref.tag or ref.digest:
-            raise InvalidInput("tag can't be used with --all-tags/-a")
-        names = [f"{ref.name}:{tag}" for tag in app.engine.images.tags(arguments[0])]
-    else:
+    if not values["all-tags"]:
         if not (ref.tag or ref.digest) and not values["quiet"]:
             streams.write(f"Using default tag: {reference.DEFAULT_TAG}\n")
-        names = [arguments[0]]
-    for name in names:
-        _pull_one(app, values, name)
+        pulled = _pull_one(app, values, str(ref) if ref.digest else ref.local)
+        _conclude(values, pulled.name, new=pulled.new)
+        return 0
+    if ref.tag or ref.digest:
+        raise InvalidInput("tag can't be used with --all-tags/-a")
+    names = [f"{ref.name}:{tag}" for tag in app.engine.images.tags(arguments[0])]
+    found = [_pull_one(app, values, name) for name in names]
+    called = reference.parse(found[-1].name).name if found else ref.name
+    _conclude(values, called, new=any(pulled.new for pulled in found))
     return 0
 
 
-def _pull_one(app: App, values: Values, name: str) -> None:
+def _pull_one(app: App, values: Values, name: str) -> Pulled:
+    """Pull one image, and tell of it."""
     from pycontain.cli.progress import Shown
     from pycontain.image import reference
 
     ref = reference.parse(name)
-    if not values["quiet"]:
-        which = ref.digest or ref.tag or reference.DEFAULT_TAG
-        streams.write(f"{which}: Pulling from {ref.path}\n")
-    with Shown("pull", quiet=values["quiet"]) as shown:
+    heading = f"{ref.canonical if ref.digest else ref.tag}: Pulling from {ref.path}\n"
+    with Shown("pull", quiet=values["quiet"], heading=heading) as shown:
         pulled = app.engine.images.pull(name, platform=values["platform"], report=shown.report)
     if not values["quiet"]:
-        status = "Downloaded newer image" if pulled.new else "Image is up to date"
-        called = str(ref) if ref.digest else ref.local
-        streams.write(f"Digest: {pulled.digest}\nStatus: {status} for {called}\n")
-    full = reference.parse(str(ref) if ref.tag or ref.digest else ref.local)
-    streams.write(f"{full.canonical}\n")
+        streams.write(f"Digest: {pulled.digest}\n")
+    return pulled
+
+
+def _conclude(values: Values, name: str, *, new: bool) -> None:
+    from pycontain.image import reference
+
+    if not values["quiet"]:
+        status = "Downloaded newer image" if new else "Image is up to date"
+        streams.write(f"Status: {status} for {name}\n")
+    streams.write(f"{reference.parse(name).canonical}\n")
 
 
 def _push(app: App, values: Values, arguments: list[str]) -> int:
     from pycontain.image import reference
 
     ref = reference.parse(arguments[0])
-    names = [ref.local]
-    if values["all-tags"]:
-        if ref.tag:
-            raise InvalidInput("tag can't be used with --all-tags/-a")
-        names = [
-            name
-            for image in app.engine.images.list()
-            for name in image.names
-            if reference.parse(name).name == ref.name
-        ]
-        if not names:
-            raise InvalidInput(f"An image does not exist locally with the tag: {ref.name}")
-    if not values["quiet"]:
+    quiet = values["quiet"]
+    if ref.digest:
+        raise InvalidInput(f"cannot push a digest reference: {ref}")
+    if values["all-tags"] and ref.tag:
+        raise InvalidInput("tag can't be used with --all-tags/-a")
+    if not (values["all-tags"] or ref.tag or quiet):
+        streams.write(f"Using default tag: {reference.DEFAULT_TAG}\n")
+    if not quiet:
         streams.write(f"The push refers to repository [{ref.domain}/{ref.path}]\n")
-    for name in names:
+    for name in _tags_here(app, ref) if values["all-tags"] else [ref.local]:
         _push_one(app, values, name)
+    if quiet:
+        meant = ref if values["all-tags"] else reference.parse(ref.local)
+        streams.write(f"{meant.canonical}\n")
     return 0
+
+
+def _tags_here(app: App, ref: Reference) -> list[str]:
+    """Return the names that images here have in the repository of a reference."""
+    from pycontain.image import reference
+
+    names = [name for image in app.engine.images.list() for name in image.names]
+    mine = sorted(name for name in names if reference.parse(name).name == ref.name)
+    if not mine:
+        raise NotFound(f"an image does not exist locally with the tag: {ref.name}")
+    return mine
 
 
 def _push_one(app: App, values: Values, name: str) -> None:
     from pycontain.cli.progress import Shown
-    from pycontain.image import reference
 
-    ref = reference.parse(name)
     with Shown("push", quiet=values["quiet"]) as shown:
         digest, size = app.engine.images.push(name, report=shown.report)
-    if values["quiet"]:
-        streams.write(f"{ref.canonical}\n")
-    else:
-        streams.write(f"{ref.tag}: digest: {digest} size: {size}\n")
+    if not values["quiet"]:
+        streams.write(f"{name.rpartition(':')[2]}: digest: {digest} size: {size}\n")
 
 
 def _load(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
@@ -154,14 +168,18 @@ def _save_to(app: App, names: list[str], path: str, form: str) -> None:
 def _login(app: App, values: Values, arguments: list[str]) -> int:
     from pycontain.engine import registries
 
-    domain = arguments[0] if arguments else registries.DEFAULT
+    domain = registries.domain_of(arguments[0] if arguments else "")
     user, password = values["username"], values["password"]
     if values["password-stdin"]:
         if password is not None:
-            raise InvalidInput("--password and --password-stdin are mutually exclusive")
+            raise InvalidInput(
+                "conflicting options: cannot specify both --password and --password-stdin"
+            )
         if not user:
-            raise InvalidInput("Must provide --username with --password-stdin")
+            raise InvalidInput("the --password-stdin option requires --username to be set")
         password = (sys.stdin.read() if sys.stdin else "").rstrip("\r\n")
+    elif password is not None:
+        streams.complain("WARNING! Others can see --password. Use --password-stdin.\n")
     if user is None:
         user = _asked("Username: ")
     if password is None:
@@ -169,7 +187,9 @@ def _login(app: App, values: Values, arguments: list[str]) -> int:
     if not user or not password:
         raise InvalidInput("login: a user name and a password are needed")
     place = registries.login(domain, user, password, app.settings)
-    streams.write(f"Login Succeeded (kept in {place})\n")
+    if place.startswith("/"):  # else it is a helper's name
+        streams.complain(f"the password is kept unencrypted in {place}\n")
+    streams.write("Login Succeeded\n")
     return 0
 
 
@@ -195,7 +215,7 @@ def _asked_silently(prompt: str) -> str:
 def _logout(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     from pycontain.engine import registries
 
-    domain = arguments[0] if arguments else registries.DEFAULT
+    domain = registries.domain_of(arguments[0] if arguments else "")
     if registries.logout(domain):
         streams.write(f"Removing login credentials for {domain}\n")
     else:

@@ -11,7 +11,7 @@ from pycontain.engine import records
 from pycontain.engine.events import Events
 from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, RegistryError
 from pycontain.image import reference
-from pycontain.image.store import Image, ImageStore
+from pycontain.image.store import Image, ImageStore, repository_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pycontain.image.documents import History, Platform
     from pycontain.image.intake import Report
     from pycontain.image.pull import Pulled
+    from pycontain.image.reference import Reference
     from pycontain.model.container import Container
     from pycontain.store.layout import Layout
 
@@ -202,9 +203,10 @@ class Images:
             Conflict: it is used by a container, or has several names and is named by its id.
         """
         image = self.get(name)
-        mine = _names_meant(image, name)
+        every = (*image.names, *image.digests)
+        mine = _with_digests(image, _names_meant(image, name))
         short = image.id[7:][:_SHORT]
-        if mine and len(image.names) > len(mine):
+        if mine and len(every) > len(mine):
             return self._untag(image, mine)
         users = [c for c in self._containers() if c.image_id == image.id]
         running = next((user for user in users if self._runs(user)), None)
@@ -220,7 +222,7 @@ class Images:
                 f"unable to delete {short} (cannot be forced)"
                 f" - image is being used by running container {running.id[:_SHORT]}"
             )
-        if not mine and len(image.names) > 1 and not force:
+        if not mine and not _is_one(image) and not force:
             raise Conflict(
                 f"unable to delete {short} (must be forced)"
                 " - image is referenced in multiple repositories"
@@ -231,10 +233,10 @@ class Images:
                 f" - image is being used by stopped container {users[0].id[:_SHORT]}"
             )
         self._store.forget(image)
-        self._told("untag", image, image.names)
+        self._told("untag", image, every)
         self._told("delete", image, [image.id])
         self._store.collect()
-        return Removal(image.names, image.id)
+        return Removal(every, image.id)
 
     def prune(
         self, *, every: bool, accept: Callable[[Image], bool]
@@ -253,10 +255,11 @@ class Images:
         for image in self._store.list():
             if image.id in used or (image.names and not every) or not accept(image):
                 continue
+            every_name = (*image.names, *image.digests)
             self._store.forget(image)
-            self._told("untag", image, image.names)
+            self._told("untag", image, every_name)
             self._told("delete", image, [image.id])
-            removed.append(Removal(image.names, image.id))
+            removed.append(Removal(every_name, image.id))
         return removed, self._store.collect() or 0
 
     # ---- archives ----
@@ -291,7 +294,10 @@ class Images:
         wanted = None if platform is None else documents.parse_platform(platform)
         loaded: Images_ = []
         store = self._store
-        with store.using(), archives.opened(source, self._layout.work, limit=limits.bytes) as place:
+        with (
+            store.receiving(),
+            archives.opened(source, self._layout.work, limit=limits.bytes) as place,
+        ):
             archive = archives.Archive(place, limit=limits.bytes)
             found = archive.images(wanted)
             store.blobs.prepare()
@@ -310,7 +316,6 @@ class Images:
                 )  # fmt: skip
                 loaded.append((image, one.names))
                 self._told("load", image, one.names or [image.id])
-        store.collect()
         return loaded
 
     def save(self, names: Sequence[str], output: BinaryIO | str, *, form: str) -> None:
@@ -333,7 +338,7 @@ class Images:
             names = [full for name in names for full in self._of_repository(name)]
             images = [self.get(name) for name in names]
             saved = [
-                saving.Saved(manifest=self._store.raw(image)[0], names=_names_meant(image, name))
+                saving.Saved(manifest=self._store.raw(image)[0], names=_tags_meant(image, name))
                 for image, name in zip(images, names, strict=True)
             ]
             if isinstance(output, str):
@@ -375,16 +380,21 @@ class Images:
         from pycontain.image import documents
 
         wanted = None if platform is None else documents.parse_platform(platform)
+        names = self._somewhere(name)
+        for full in names[:-1]:
+            with contextlib.suppress(RegistryError):
+                return self._pull(full, wanted, report)
+        return self._pull(names[-1], wanted, report)
+
+    def _somewhere(self, name: str) -> Sequence[str]:
+        """What a name may be in full, at least one."""
         reference.parse(name)
         names = self._full_names(name)
         if not names:
             raise InvalidInput(
                 f"pull {name}: names no registry", "set search_registries, or name the registry"
             )
-        for full in names[:-1]:
-            with contextlib.suppress(RegistryError):
-                return self._pull(full, wanted, report)
-        return self._pull(names[-1], wanted, report)
+        return names
 
     def _pull(self, name: str, platform: Platform | None, report: Report | None) -> Pulled:
         from pycontain.engine import registries
@@ -403,9 +413,20 @@ class Images:
     def tags(self, name: str) -> Sequence[str]:
         """Return the tags of a repository at its registry.
 
+        Args:
+            name: as for ``pull``, without a tag.
+
         Raises:
+            InvalidInput: no reference.
             RegistryError: they could not be got.
         """
+        names = self._somewhere(name)
+        for full in names[:-1]:
+            with contextlib.suppress(RegistryError):
+                return self._tags(full)
+        return self._tags(names[-1])
+
+    def _tags(self, name: str) -> Sequence[str]:
         from pycontain.engine import registries
 
         ref = reference.parse(name)
@@ -423,6 +444,7 @@ class Images:
             The digest of the manifest there, and its size in bytes.
 
         Raises:
+            InvalidInput: the name has a digest.
             NotFound: no image has the name.
             RegistryError: the registry refused, or could not be reached.
         """
@@ -431,16 +453,28 @@ class Images:
 
         ref = reference.parse(name)
         with self._store.using():
-            image = self._store.resolve(ref.local)
-            others = {reference.parse(other) for other in image.names}
+            image = self._to_push(ref)
+            others = {reference.parse(other) for other in (*image.names, *image.digests)}
             sources = {other.path for other in others if other.domain == ref.domain} - {ref.path}
             with registries.opened(ref.domain, self._settings) as registry:
                 sent = push.push(
                     self._store, registry, image, ref, sources=tuple(sorted(sources)),
                     report=report,
                 )  # fmt: skip
+            self._store.is_at(image, ref.name, sent[0])
         self._events.tell_image("push", image.id, ref.local)
         return sent
+
+    def _to_push(self, ref: Reference) -> Image:
+        if ref.digest is not None:
+            raise InvalidInput(f"cannot push a digest reference: {ref}")
+        images = self._store.list()
+        found = next((image for image in images if ref.local in image.names), None)
+        if found is not None:
+            return found
+        if any(repository_of(name) == ref.name for image in images for name in image.names):
+            raise NotFound(f"tag does not exist: {ref.local}")
+        raise NotFound(f"an image does not exist locally with the tag: {ref.name}")
 
     def _untag(self, image: Image, names: Sequence[str]) -> Removal:
         self._store.forget(image, names)
@@ -471,6 +505,10 @@ class Images:
             return False
 
 
+def _tags_meant(image: Image, name: str) -> tuple[str, ...]:
+    return tuple(known for known in _names_meant(image, name) if "@" not in known)
+
+
 def _names_meant(image: Image, name: str) -> tuple[str, ...]:
     """The names of an image that `name` means; none where it is an id."""
     if name.startswith("sha256:"):
@@ -479,6 +517,24 @@ def _names_meant(image: Image, name: str) -> tuple[str, ...]:
         ref = reference.parse(name)
     except PycontainError:
         return ()  # 64 digits
-    if ref.digest is not None:
-        return tuple(known for known in image.names if known.rpartition(":")[0] == ref.name)
-    return (ref.local,) if ref.local in image.names else ()
+    if ref.digest is None:
+        return (ref.local,) if ref.local in image.names else ()
+    whole = f"{ref.name}@{ref.digest}"
+    if whole in image.digests:
+        return (whole,)
+    return tuple(known for known in image.names if repository_of(known) == ref.name)
+
+
+def _with_digests(image: Image, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of an image, and those with a digest that go with a repository's last tag."""
+    left = {repository_of(name) for name in image.names if name not in names}
+    gone = {repository_of(name) for name in names if name in image.names} - left
+    digests = (name for name in image.digests if repository_of(name) in gone)
+    return tuple(dict.fromkeys((*names, *digests)))
+
+
+def _is_one(image: Image) -> bool:
+    """Whether all names of an image are one: a tag, and its repository's digests."""
+    if not image.names:
+        return len(image.digests) <= 1
+    return len(_with_digests(image, image.names[:1])) == len(image.names) + len(image.digests)

@@ -42,6 +42,12 @@ def _mirror(word: str) -> tuple[str, str]:
     return domain, url
 
 
+def domain_of(word: str) -> str:
+    """Return the registry that somebody means by a host or a URL; by nothing Docker Hub."""
+    host = (word.partition("://")[2] or word).partition("/")[0]
+    return DEFAULT if host in ("", "index.docker.io", "registry-1.docker.io") else host
+
+
 def opened(domain: str, config: Config) -> Registry:
     """Return a registry; close it.
 

@@ -56,10 +56,10 @@ sys.path.extend(sys.argv[3:])
 from pycontain.engine.worker import main
 main(sys.argv[1], sys.argv[2])
 """
-_STAY = ("file", "problems", "progress", "source", "target")
+_STAY = ("accept", "file", "output", "problems", "progress", "report", "source", "target")
 """Arguments that stay with the caller where they are no plain values: the worker calls back."""
 
-_HOST_PATHS = ("source", "target")
+_HOST_PATHS = ("output", "source", "target")
 _LOCAL = ("folder", "place", "make_folders", "check_content", "source")
 """Of a tree: what returns a folder to work in, which only a process in the namespaces can."""
 
@@ -246,6 +246,8 @@ class Remote:
     def _ask(self, subject: str, verb: str, arguments: Arguments) -> Any:
         link, channel = self._open()
         call = Call(link, channel)
+        if subject == "images":
+            arguments = _absolute(arguments)
         try:
             answer = call.ask(subject, verb, arguments)
             if verb == "run":
@@ -262,6 +264,15 @@ class Remote:
             return _tree(call, answer.value)
         channel.close()
         return answer.value
+
+
+def _absolute(arguments: Arguments) -> Arguments:
+    """Arguments whose paths mean the same in the worker, which has a working folder of its own."""
+    paths = {
+        key: os.path.join(os.getcwd(), text) for key, text in arguments.items()
+        if key in _HOST_PATHS and isinstance(text, str)
+    }  # fmt: skip
+    return {**arguments, **paths}
 
 
 class Call:
@@ -373,11 +384,7 @@ def _tree(call: Call, name: str) -> Tree:
             raise InvalidState(
                 f"files of container {name}: {verb} is only for processes in the user's namespaces"
             )
-        paths = {
-            key: os.path.join(os.getcwd(), text) for key, text in arguments.items()
-            if key in _HOST_PATHS and isinstance(text, str)
-        }  # fmt: skip
-        value = call.ask("", verb, {**arguments, **paths}).value
+        value = call.ask("", verb, _absolute(arguments)).value
         return value.fd if isinstance(value, Descriptor) else value
 
     tree = proxy(Tree, ask)

@@ -170,6 +170,7 @@ class Session:
         self._told = ended
         self._ending: Ending | None = None
         self._opened: Any = None
+        self._asking = threading.Lock()
 
     def serve(self) -> None:
         """Answer until the caller hangs up."""
@@ -233,7 +234,11 @@ class Session:
         return verb(**given)
 
     def _argument(self, value: Any) -> Any:
-        return Absent(self._channel, value.name) if isinstance(value, Reference) else value
+        return (
+            Absent(self._channel, value.name, self._asking)
+            if isinstance(value, Reference)
+            else value
+        )
 
     def _hand_over(self, request: Request, value: Any) -> None:
         try:
@@ -395,23 +400,26 @@ class Absent:
     Args:
         channel: to the caller, who waits on it.
         name: of the argument.
+        asking: held while the caller is asked something: a verb may do that from several threads.
 
     Its methods raise ``Gone`` where the caller gave up, or its own method raised.
     """
 
-    def __init__(self, channel: Channel, name: str) -> None:
+    def __init__(self, channel: Channel, name: str, asking: threading.Lock) -> None:
         self._channel = channel
         self._name = name
+        self._asking = asking
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        self._channel.send(CallBack(self._name, method, arguments))
-        answer = self._channel.receive()
+        with self._asking:
+            self._channel.send(CallBack(self._name, method, arguments))
+            answer = self._channel.receive()
         assert isinstance(answer, Answer)
         return answer.value
 
-    def __call__(self, *arguments: Any) -> None:
+    def __call__(self, *arguments: Any) -> Any:
         """Call it."""
-        self._call("__call__", *arguments)
+        return self._call("__call__", *arguments)
 
     def __iter__(self) -> Iterator[Any]:
         """Refuse: what is the caller's list is only added to."""

@@ -32,11 +32,13 @@ class Pulled(NamedTuple):
         image: in the store.
         digest: what the name stands for at the registry: of the manifest, or of an index.
         new: whether the name meant something else before.
+        name: what the image is called in the store, with its registry.
     """
 
     image: Image
     digest: str
     new: bool
+    name: str
 
 
 class _Fetched(NamedTuple):
@@ -78,27 +80,32 @@ def pull(
         StoreError: it cannot be written.
     """
     wanted = ref.digest or ref.tag or reference.DEFAULT_TAG
-    names = [] if ref.digest is not None and ref.tag is None else [ref.local]
+    called = str(ref) if ref.digest else ref.local
     present = _present(store, ref)
     if present is not None and platform is None:
         digest = ref.digest or registry.resolve(ref.path, wanted).digest
-        if digest in (present.digest, present.index):
-            return Pulled(present, digest, new=False)
+        if _is_meant(present, digest) and _is_whole(store, present, ref, digest):
+            return Pulled(store.resolve(present.id), digest, new=False, name=called)
     fetched = _fetch(registry, ref, wanted, platform)
     data = _configuration(store, registry, ref, fetched.manifest.config)
     configuration = documents.parse_configuration(data, fetched.manifest, str(ref))
     _check_platform(configuration, platform, ref)
     store.blobs.prepare()
-    with store.using():
+    with store.receiving():
         source = _Layers(registry, ref.path)
+        digest = documents.digest_of(fetched.data)
+        if any(image.digest == digest for image in store.list()):
+            report = None  # the image is known under another name: docker too tells nothing
         intake = Intake(
             layout, store.blobs, source, rootless=rootless, limits=limits, report=report
         )
         intake.run(fetched.manifest, configuration)
+        names = [f"{ref.name}@{fetched.digest}"]
+        # With a digest a tag says nothing, as for docker.
+        names += [ref.local] if ref.digest is None else []
         image = store.add(fetched.data, fetched.media_type, data, names, fetched.list_)
-    store.collect()
     new = present is None or present.digest != image.digest
-    return Pulled(image, fetched.digest, new)
+    return Pulled(image, fetched.digest, new, called)
 
 
 def _present(store: ImageStore, ref: Reference) -> Image | None:
@@ -106,6 +113,26 @@ def _present(store: ImageStore, ref: Reference) -> Image | None:
         return store.resolve(str(ref) if ref.digest else ref.local)
     except NotFound:
         return None
+
+
+def _is_meant(image: Image, digest: str) -> bool:
+    """Whether a digest is that of an image, or of an index of which it is this machine's part."""
+    host = documents.host_platform()
+    mine = documents.Platform(image.architecture, image.os, image.variant)
+    mine_is_host_s = mine.architecture == host.architecture and documents.fits(mine, host)
+    return image.digest == digest or (image.index == digest and mine_is_host_s)
+
+
+def _is_whole(store: ImageStore, image: Image, ref: Reference, digest: str) -> bool:
+    """Whether all of an image is there; then it is noted where it is to be had too."""
+    try:
+        with store.using():
+            store.check(image)
+            if f"{ref.name}@{digest}" not in image.digests:
+                store.is_at(image, ref.name, digest)
+    except NotFound:
+        return False
+    return True
 
 
 def _fetch(registry: Registry, ref: Reference, wanted: str, platform: Platform | None) -> _Fetched:

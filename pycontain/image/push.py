@@ -13,11 +13,15 @@ from pycontain.image import reference
 from pycontain.model.progress import LayerProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pycontain.image.documents import Descriptor
     from pycontain.image.intake import Report
     from pycontain.image.reference import Reference
     from pycontain.image.registry import Registry
     from pycontain.image.store import Image, ImageStore
+
+    Tell = Callable[..., None]
 
 _AT_ONCE = 3
 
@@ -53,7 +57,9 @@ def push(
     job = _Push(store, registry, ref, sources, report)
     with ThreadPoolExecutor(_AT_ONCE, "pycontain-push") as pool:
         blobs = {item.digest: item for item in (*manifest.layers, manifest.config)}
-        futures = [pool.submit(job.blob, item) for item in blobs.values()]
+        futures = [
+            pool.submit(job.blob, item, told=item is not manifest.config) for item in blobs.values()
+        ]
         try:
             for future in futures:
                 future.result()
@@ -86,30 +92,37 @@ class _Push:
         self._report = report
         self._lock = threading.Lock()
 
-    def blob(self, item: Descriptor) -> None:
-        """Send one, unless it is there or another repository has it."""
+    def blob(self, item: Descriptor, *, told: bool) -> None:
+        """Send one, unless it is there or another repository has it; `told`: it is a layer."""
+        if not told:
+            self._send(item, lambda *_: None)
+            return
+
+        def tell(step: str, done: int, origin: str = "") -> None:
+            self._tell(LayerProgress(item.digest, step, done, item.size, origin))
+
+        self._send(item, tell)
+
+    def _send(self, item: Descriptor, tell: Tell) -> None:
         if self._registry.has_blob(self._ref.path, item.digest):
-            self._tell(item, "exists", item.size)
+            tell("exists", item.size)
             return
         for source in self._sources:
             if self._registry.mount_blob(self._ref.path, item.digest, source):
-                self._tell(item, "mounted", item.size)
+                tell("mounted", item.size, source)
                 return
         path = self._store.blobs.path(item.digest)
-
-        def progress(done: int) -> None:
-            self._tell(item, "uploading", done)
-
+        tell("uploading", 0)
         self._registry.upload_blob(
             self._ref.path,
             item.digest,
             item.size,
             lambda: open(path, "rb"),  # noqa: SIM115 - closed by whom it is opened for
-            progress,
+            lambda done: tell("uploading", done),
         )
-        self._tell(item, "done", item.size)
+        tell("done", item.size)
 
-    def _tell(self, item: Descriptor, step: str, done: int) -> None:
+    def _tell(self, progress: LayerProgress) -> None:
         if self._report is not None:
             with self._lock:
-                self._report(LayerProgress(item.digest, step, done, item.size))
+                self._report(progress)

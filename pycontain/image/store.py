@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pycontain.errors import ImageError, InvalidInput, NotFound, StoreError
+from pycontain.errors import ImageError, InvalidInput, NotFound, RegistryError, StoreError
 from pycontain.image import documents, reference
 from pycontain.image.blobs import Blobs
 from pycontain.image.index import FROM_INDEX, REF_NAME, IndexFile
@@ -41,6 +41,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: digest of its configuration, ``sha256:…``.
         names: local names, as ``busybox:latest``; none when another image took them over.
+        digests: as which registries have it, ``reg.io/app@sha256:…``: it was pulled from or pushed
+            to them.
         digest: of its manifest, ``sha256:…``.
         index: of the index that it was chosen from, if it was.
         config: what it says about the process.
@@ -54,6 +56,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     names: tuple[str, ...]
+    digests: tuple[str, ...] = ()
     digest: str
     index: str | None = None
     config: ImageConfig
@@ -96,13 +99,13 @@ class ImageStore:
 
         Raises:
             InvalidInput: not a reference, or the start of more than one id.
-            NotFound: no such image; the hint lists what could be built.
+            NotFound: no such image.
             StoreError: a document is damaged.
             DigestMismatch: a document has not the size that it should.
         """
         image = self._lookup(name)
         if image is None:
-            raise NotFound(f"image {name}: no such image", self._hint())
+            raise NotFound(f"image {name}: no such image")
         return image
 
     def list(self) -> tuple[Image, ...]:
@@ -171,6 +174,25 @@ class ImageStore:
         with files.Lock(self._layout.content_lock, shared=True):
             yield
 
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Be in ``using`` while an image comes in; what an image that is refused brought goes.
+
+        Where a registry failed it stays: the next try goes on there.
+
+        Raises:
+            StoreError: as for ``using`` and ``collect``.
+        """
+        try:
+            with self.using():
+                yield
+        except RegistryError:
+            raise
+        except ImageError:
+            self.collect()
+            raise
+        self.collect()
+
     def add(
         self,
         manifest: bytes,
@@ -187,7 +209,8 @@ class ImageStore:
             manifest: its bytes.
             media_type: of the manifest.
             configuration: its bytes.
-            names: local ones, taken from whoever has them; an image that loses its last stays.
+            names: local ones, and such with a digest, taken from whoever has them; an image that
+                loses its last stays.
             index: bytes of the index that it was chosen from.
 
         Raises:
@@ -229,13 +252,26 @@ class ImageStore:
         """
         ref = reference.parse(name)
         if ref.digest is not None:
-            raise InvalidInput(f"tag {name}: a name with a digest cannot be given")
-        with self.using(), files.Lock(self._layout.images_lock):
+            raise InvalidInput(f"refusing to create a tag with a digest reference: {name}")
+        with self.using():
+            self._name(image, ref.local)
+
+    def is_at(self, image: Image, repository: str, digest: str) -> None:
+        """Note that a registry has an image: `repository` under `digest`.
+
+        Raises:
+            NotFound: the image is not there any more.
+            StoreError: the index cannot be written.
+        """
+        self._name(image, f"{repository}@{digest}")
+
+    def _name(self, image: Image, name: str) -> None:
+        with files.Lock(self._layout.images_lock):
             descriptor = self._descriptor(image)
             annotations = dict(descriptor.annotations or {})
             annotations.pop(REF_NAME, None)
             bare = msgspec.structs.replace(descriptor, annotations=annotations or None)
-            self._index.name(bare, [ref.local])
+            self._index.name(bare, [name])
 
     def forget(self, image: Image, names: Iterable[str] | None = None) -> None:
         """Take names away from an image; without `names` the image. ``collect`` gives the space.
@@ -358,7 +394,8 @@ class ImageStore:
         names = [(item.annotations or {}).get(REF_NAME) for item in mine]
         return Image(
             id=manifest.config.digest,
-            names=tuple(name for name in names if name),
+            names=tuple(name for name in names if name and "@" not in name),
+            digests=tuple(name for name in names if name and "@" in name),
             digest=digest,
             index=(mine[0].annotations or {}).get(FROM_INDEX),
             config=document.config or ImageConfig(),
@@ -434,7 +471,15 @@ def _named(name: str, descriptors: tuple[Descriptor, ...]) -> str | None:
             if called == ref.local:
                 return item.digest
             continue
+        if f"{ref.name}@{ref.digest}" == called:
+            return item.digest
         digests = (item.digest, annotations.get(FROM_INDEX))
-        if ref.digest in digests and called.rpartition(":")[0] == ref.name:
+        if ref.digest in digests and repository_of(called) == ref.name:
             return item.digest
     return None
+
+
+def repository_of(name: str) -> str:
+    """Return the repository of a name in the store, ``reg.io/app``."""
+    repository, at, _ = name.partition("@")
+    return repository if at else name.rpartition(":")[0]

@@ -9,6 +9,10 @@ import time
 from pycontain.errors import KernelError, NotSupported, kernel_error
 from pycontain.kernel import mount
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SIGKILL = 9
 _V1_NAMES = {"io": "blkio"}
@@ -52,6 +56,32 @@ def open_root() -> int:
         else:
             return fd
     return mount.new_mount("cgroup2", ())
+
+
+def options(mounts: str = "/proc/self/mountinfo") -> list[str]:
+    """Return the options of the cgroup2 hierarchy (cgroup-v2.rst, "Mounting"), none where it is
+    not mounted.
+    """
+    with open(mounts, "rb") as file:
+        for line in file:
+            kind, _, rest = line.partition(b" - ")[2].partition(b" ")
+            if kind == b"cgroup2":
+                words = rest.split()[-1].decode().split(",")
+                return [word for word in words if word not in ("rw", "ro")]
+    return []
+
+
+def set_options(wanted: Sequence[str]) -> None:
+    """Give the cgroup2 hierarchy the options that it had, where they are others by now.
+
+    They are the hierarchy's, not a mount's: whoever mounts it in the first cgroup namespace, like
+    criu, changes them for everybody.
+
+    Raises:
+        KernelError: the caller may not.
+    """
+    if options() != wanted:
+        os.close(mount.new_mount("cgroup2", [(word, None) for word in wanted]))
 
 
 def make(parent: int, name: str) -> int:

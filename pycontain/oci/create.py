@@ -72,11 +72,12 @@ def run(command: Command) -> int:
         container.unlock()
         code = foreground.wait(pid, terminal)
         if not values.on("keep"):
-            _delete(container)
+            delete(container)
     return code
 
 
-def _delete(container: Container) -> None:
+def delete(container: Container) -> None:
+    """Delete a container that has ended, unless somebody else has."""
     try:
         container.lock()
     except NotFound:
@@ -93,9 +94,9 @@ def _create(
     identity = command.identity()
     bundle = os.path.abspath(values.text("bundle") or ".")
     spec = check.check(document.load(f"{bundle}/config.json"))
-    scope = _scope(command, spec, identity) if command.systemd else None
+    scope = scope_of(command, spec, identity) if command.systemd else None
     caller.check_terminal(spec.get("process", {}), values.text("console-socket"), detached=detached)
-    _absolute_sources(spec, bundle)
+    absolute_sources(spec, bundle)
     if command.rootless or caller.has_user_namespace(spec.get("linux", {})):
         _bind_cgroups(spec)
         _check_shown(spec.get("linux", {}))
@@ -103,7 +104,7 @@ def _create(
         caller.grant(spec["process"], spec.get("linux", {}))
     owner = os.geteuid()  # inside the namespace it reads as root's
     entered = enter_user_namespace(spec) if owner else False
-    new = state.State(bundle, _rootfs(spec, bundle), log.now())
+    new = state.State(bundle, rootfs(spec, bundle), log.now())
     new.annotations = spec.get("annotations", {})
     new.owner = owner
     new.rootless = command.rootless
@@ -120,7 +121,13 @@ def _create(
     return container
 
 
-def _scope(command: Command, spec: oci.Spec, identity: str) -> scopes.Scope:
+def scope_of(command: Command, spec: oci.Spec, identity: str) -> scopes.Scope:
+    """Return the scope that systemd is to make for a container.
+
+    Raises:
+        NotSupported: an ordinary user has none, or systemd does not run this machine.
+        InvalidInput: the names or values are none that systemd has.
+    """
     if command.rootless or os.geteuid():
         raise NotSupported(
             "use --systemd-cgroup", "an ordinary user has no cgroup of one's own", errno.EOPNOTSUPP
@@ -130,7 +137,12 @@ def _scope(command: Command, spec: oci.Spec, identity: str) -> scopes.Scope:
     return scopes.Scope(spec, identity)
 
 
-def _rootfs(spec: oci.Spec, bundle: str) -> str:
+def rootfs(spec: oci.Spec, bundle: str) -> str:
+    """Return the path of the root file system.
+
+    Raises:
+        InvalidInput: it is not given, or no folder.
+    """
     if "root" not in spec:
         raise InvalidInput("config.json: root: missing")
     path = os.path.normpath(os.path.join(bundle, spec["root"]["path"]))
@@ -139,7 +151,7 @@ def _rootfs(spec: oci.Spec, bundle: str) -> str:
     return path
 
 
-def _absolute_sources(spec: oci.Spec, bundle: str) -> None:
+def absolute_sources(spec: oci.Spec, bundle: str) -> None:
     """A bind's source may be relative to the bundle (config.md, "Mounts")."""
     for entry in spec.get("mounts", []):
         source = entry.get("source", "")

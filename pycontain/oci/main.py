@@ -40,16 +40,19 @@ VERBS = {
     "ps": ("listing", "show_processes", "PS_FLAGS", "ID [PS OPTION...]", "print its processes"),
     "events": ("events", "show_events", "FLAGS", "ID", "print what it uses, and when it runs out"),
     "update": ("update", "update", "FLAGS", "ID", "change its limits"),
+    "checkpoint": (
+        "checkpoint",
+        "checkpoint_container",
+        "FLAGS",
+        "ID",
+        "write its processes to files",
+    ),
+    "restore": ("restore", "restore", "FLAGS", "ID", "make a container of such files"),
     "features": ("features", "show_features", "", "", "print what this runtime knows"),
     "spec": ("specfile", "write_spec", "FLAGS", "", "write a configuration to begin with"),
 }
 # In these a command line of somebody else's follows the id, with flags of its own.
 COMMAND_FOLLOWS = ("exec", "ps")
-# What managers call and is not there, and why.
-ABSENT = {
-    "checkpoint": "containers are not written to disk by this runtime",
-    "restore": "containers are not written to disk by this runtime",
-}
 
 
 class Command:
@@ -127,8 +130,6 @@ def _main(values: flags.Values) -> int:
     if values.on("help") or not values.words or values.words[0] == "help":
         return _help()
     verb, *words = values.words
-    if verb in ABSENT:
-        raise UsageError(f"{verb}: not supported: {ABSENT[verb]}")
     if verb not in VERBS:
         raise UsageError(f"{verb}: no such command", "pycontain-runtime --help lists them")
     module_name, function, table, _, _ = VERBS[verb]

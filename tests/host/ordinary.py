@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Several sessions may run on one machine.
 NAME = f"pycontain-{os.getpid()}"
-NEEDED = ("click", "msgspec", "psutil", "_cffi_backend")
+NEEDED = ("click", "isal", "msgspec", "psutil", "urllib3", "zstandard", "_cffi_backend")
 SCRIPT = """\
 #!{python} -IS
 import sys

@@ -70,7 +70,8 @@ def view(name: str, digit: str, status: Status = RUNNING, age: int = 180, **fiel
 IMAGE = Image(
     id="sha256:" + "f" * 64,
     names=("busybox:latest", "busybox:1"),
-    digest="sha256:" + "d" * 64,
+    digests=("busybox@sha256:" + "d" * 64,),
+    digest="sha256:" + "a" * 64,
     config=ImageConfig(cmd=["sh"], labels={"a": "b"}),
     diff_ids=("sha256:" + "e" * 64,),
     layers=("sha256:" + "e" * 64,),

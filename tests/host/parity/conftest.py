@@ -15,7 +15,7 @@ from . import images, live
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .player import Player
+    from .player import Player, Servers
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +32,21 @@ def image_cache(image_cache: str, tmp_path_factory: pytest.TempPathFactory) -> s
 
 
 @pytest.fixture(scope="session")
-def docker(image_cache: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player | None]:
+def servers(whole_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers | None]:
+    """The registries, None where they are not installed."""
+    with live.servers(f"{tmp_path_factory.mktemp('registries')}/all") as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def docker(
+    image_cache: str, servers: Servers | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Player | None]:
     """A docker daemon for the session, None where it is not installed."""
     if not live.installed():
         yield None
         return
     folder = tmp_path_factory.mktemp("docker")
     layout = Engine(image_cache, f"{folder}/state").layout
-    with live.docker(f"{folder}/docker", layout) as player:
+    with live.docker(f"{folder}/docker", layout, servers) as player:
         yield player

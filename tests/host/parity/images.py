@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from pycontain.image.store import Image, ImageStore
 
+from .player import IMAGES
+
 if TYPE_CHECKING:
     from pycontain.store.layout import Layout
 
 _RECIPES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "images")
-NAMES = ("busybox:latest", "tooled:latest")
+NAMES = IMAGES
 
 
 def prepare(layout: Layout) -> None:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import images
-from .player import Answer, Player
+from .player import Answer, Player, Servers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import registry
 
 from tests import peers
 
@@ -84,7 +87,22 @@ def installed() -> bool:
 
 
 @contextlib.contextmanager
-def docker(folder: str, layout: Layout) -> Iterator[Player]:
+def servers(folder: str) -> Iterator[Servers | None]:
+    """The registries, None where Debian's ``docker-registry`` is not installed."""
+    if registry.missing():
+        yield None
+        return
+    os.makedirs(folder)
+    auth = registry.htpasswd(f"{folder}/passwords", "me", "secret")
+    with (
+        registry.served(f"{folder}/open") as anybodys,
+        registry.served(f"{folder}/locked", auth=auth) as locked,
+    ):
+        yield Servers(anybodys.domain, locked.domain)
+
+
+@contextlib.contextmanager
+def docker(folder: str, layout: Layout, servers: Servers | None) -> Iterator[Player]:
     """A docker daemon of our own with the images of a store, and its command line."""
     os.makedirs(folder)
     archive = f"{folder}/images.tar"
@@ -92,7 +110,9 @@ def docker(folder: str, layout: Layout) -> Iterator[Player]:
     with peers.docker(Path(folder) / "daemon") as client:
         loaded = client("load", "-i", archive)
         assert loaded.returncode == 0, loaded.stderr
-        player = Player(client.argv, f"{folder}/scratch", docker=True)
+        player = Player(
+            client.argv, f"{folder}/scratch", docker=True, servers=servers, images=archive
+        )
         try:
             yield player
         finally:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .rows import Row, Scene
 
+IMAGES = ("busybox:latest", "tooled:latest")
 PATIENCE = 20.0
 TIMED_OUT = -1000
 BOX = "--network none busybox"
@@ -61,12 +62,16 @@ class Player:
         folder: for scratch folders; need not exist.
         docker: whether it is docker.
         extra: additional environment.
+        servers: the registries, None where there are none.
+        images: an archive of the table's images, which ``clear`` brings back.
     """
 
     argv: Sequence[str]
     folder: str
     docker: bool
     extra: dict[str, str] = field(default_factory=dict)
+    servers: Servers | None = None
+    images: str | None = None
 
     def play(self, scene: Scene, known: Sequence[Answer] | None = None) -> list[Answer]:
         """Carry out all rows of a scene, in order; their answers.
@@ -78,6 +83,8 @@ class Player:
         scratch = f"{self.folder}/{scene.name.replace(' ', '-')}"
         furnish(scratch)
         words = {"dir": scratch, **_host_namespaces()}
+        if self.servers is not None:
+            words |= self.servers.words(self.docker)
         ids: dict[str, str] = {}
         return [
             known[at] if known and row.slow else self._answer(row, scratch, words, ids)
@@ -85,14 +92,24 @@ class Player:
         ]
 
     def clear(self) -> None:
-        """Remove every container."""
-        listed = subprocess.run(
-            [*self.argv, "ps", "-aq"], capture_output=True, check=True, env=self._environment("/")
-        )
-        names = listed.stdout.decode().split()
+        """Remove every container, and have the table's images, no others."""
+        names = self._say("ps", "-aq").split()
         if names:
-            command = [*self.argv, "rm", "-fv", *names]
-            subprocess.run(command, capture_output=True, check=True, env=self._environment("/"))
+            self._say("rm", "-fv", *names)
+        if self.images is None:
+            return
+        form = "{{.Repository}}:{{.Tag}}"
+        if sorted(self._say("images", "--format", form).split()) != sorted(IMAGES):
+            left = set(self._say("images", "-q").split())
+            if left:
+                self._say("rmi", "-f", *left)
+            self._say("load", "-i", self.images)
+
+    def _say(self, *words: str) -> str:
+        done = subprocess.run(
+            [*self.argv, *words], capture_output=True, check=True, env=self._environment("/")
+        )
+        return done.stdout.decode()
 
     def _answer(self, row: Row, scratch: str, words: dict[str, str], ids: dict[str, str]) -> Answer:
         end = time.monotonic() + PATIENCE
@@ -103,6 +120,8 @@ class Player:
             time.sleep(0.05)
         if row.save:
             ids[row.save] = out.strip()
+        if self.servers is not None:
+            out, err = (self.servers.normalised(text) for text in (out, err))
         out, err = (normalised(text, scratch, ids) for text in (out, err))
         return Answer(code, out, err)
 
@@ -124,6 +143,34 @@ class Player:
             **{name: os.environ[name] for name in _PASSED if name in os.environ},
             **self.extra,
         }
+
+
+class Servers:
+    """The registries that both engines talk to, each engine to repositories of its own.
+
+    Args:
+        open: host and port of the one that anybody may use.
+        locked: of the one that wants the user ``me`` with the password ``secret``.
+    """
+
+    def __init__(self, open: str, locked: str) -> None:
+        self._open = open
+        self._locked = locked
+
+    def words(self, docker: bool) -> dict[str, str]:
+        """Return what rows call them."""
+        user = "by-docker" if docker else "by-pycontain"
+        return {
+            "registry": self._open,
+            "repo": f"{self._open}/{user}",
+            "locked": self._locked,
+            "locked_repo": f"{self._locked}/{user}",
+        }
+
+    def normalised(self, text: str) -> str:
+        """Return `text` without ports, and the same for both engines."""
+        text = text.replace(self._open, "<registry>").replace(self._locked, "<locked>")
+        return re.sub(r"\bby-(docker|pycontain)\b", "<user>", text)
 
 
 def _seen(until: str | None, text: str) -> bool:

@@ -31,7 +31,11 @@ def main(names: list[str]) -> None:
         layout = Engine(f"{folder}/root", f"{folder}/state").layout
         layout.prepare()
         images.prepare(layout)
-        with live.docker(f"{folder}/docker", layout) as player:
+        with (
+            live.servers(f"{folder}/registries") as servers,
+            live.docker(f"{folder}/docker", layout, servers) as player,
+        ):
+            assert servers is not None, "docker-registry, apache2-utils and openssl are missing"
             scenes = _record(player, names)
             version = _versions(player)
     recording = live.Recording(*version, scenes)

@@ -6,6 +6,8 @@ A row's line is a command line without the program's name. In it
   default network is a bridge, which this machine may not have, pycontain's is none);
 - ``@dir`` is a scratch folder, ``@NAME`` an id that an earlier row saved, ``@NAME:6`` its start,
   ``@pid_ns`` (``ipc_ns``, ``uts_ns``, ``net_ns``, ``cgroup_ns``) the host's namespace;
+- ``@registry`` is a registry, ``@repo`` the engine's own part of it (``@repo/app:1``), ``@locked``
+  and ``@locked_repo`` likewise of one that knows the user ``me`` with the password ``secret``;
 - ``!`` in front makes it a shell command of the host, in the scratch folder: what the rows before
   left there.
 """
@@ -104,6 +106,12 @@ class Scene:
 
     name: str
     rows: tuple[Row, ...]
+
+    @property
+    def needs_registries(self) -> bool:
+        """Whether a row speaks of one."""
+        words = ("@registry", "@repo", "@locked")
+        return any(word in row.line for row in self.rows for word in words)
 
 
 def scene(name: str, *rows: Row | str) -> Scene:

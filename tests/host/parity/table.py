@@ -6,6 +6,7 @@ from . import (
     table_containers,
     table_events,
     table_files,
+    table_images,
     table_limits,
     table_listings,
     table_run,
@@ -20,4 +21,5 @@ SCENES = (
     *table_files.SCENES,
     *table_events.SCENES,
     *table_system.SCENES,
+    *table_images.SCENES,
 )

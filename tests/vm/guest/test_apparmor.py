@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness import CommandLine
+
+from pycontain.errors import PycontainError
+
+from .test_engine_limits import image_cache, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness import Store
     from oci.bundle import Bundle
 
+__all__ = ["image_cache", "store"]
 pytestmark = pytest.mark.vm
 
 FORBIDS = "pycontain-test-forbids"
@@ -96,3 +103,18 @@ def test_an_unknown_profile_is_refused_by_its_name(bundle: Bundle) -> None:
     said = bundle.refused()
     assert "no-such-profile" in said
     assert "profile" in said.replace("no-such-profile", "")
+
+
+def test_the_engines_containers(store: Store) -> None:
+    asked: dict[str, Any] = {"security_opt": (f"apparmor={FORBIDS}",)}
+    done = store.run("sh", "-c", TRY, **asked)
+    assert done.stdout.decode() == f"{FORBIDS} (enforce)\nfree\n"
+    assert b"/tmp/forbidden: Permission denied" in done.stderr
+    confined = store.detach("sleep", "1000", **asked)
+    inside = store.exec(confined, "cat", "/proc/self/attr/current")
+    assert inside.stdout.decode() == f"{FORBIDS} (enforce)\n"
+    shown = CommandLine(store)("inspect", "-f", "{{.AppArmorProfile}}", confined)
+    assert shown.stdout.decode() == f"{FORBIDS}\n"
+    assert "free\ndone" in store.sh(TRY, security_opt=("apparmor=unconfined",))
+    with pytest.raises(PycontainError, match="no-such-profile"):
+        store.run("true", security_opt=("apparmor=no-such-profile",))
