@@ -294,12 +294,23 @@ def _text(path: str, *, wanted: bool) -> bytes | None:
         hint = f"{FILE_VARIABLE} names it"
         raise kernel_error("read configuration", path, err.errno or 0, hint) from err
     except OSError as err:
+        if not wanted and _is_out_of_sight(path):
+            return None
         raise kernel_error("read configuration", path, err.errno or 0) from err
     try:
         with open(fd, "rb") as file:
             return file.read()
     except OSError as err:
         raise kernel_error("read configuration", path, err.errno or 0) from err
+
+
+def _is_out_of_sight(path: str) -> bool:
+    """Whether it is below somebody else's home: HOME may be that of whoever called su(1)."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    return False
 
 
 def _parsed(path: str, data: bytes) -> dict[str, object]:

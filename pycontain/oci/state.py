@@ -8,9 +8,9 @@ fifo, the freezer and the lock of whoever is creating.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import stat
 
 from pycontain.errors import Conflict, InvalidInput, InvalidState, NotFound, StoreError
 from pycontain.kernel import cgroup, process
@@ -171,11 +171,20 @@ class Container:
         return "created" if self.waits() else "running"
 
     def waits(self) -> bool:
-        """Whether nobody has said start."""
+        """Whether the process has the fifo open, on which it waits for ``start``.
+
+        The name alone does not tell: a ``start`` that was killed may have left it behind.
+        """
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return stat.S_ISFIFO(os.stat(FIFO, dir_fd=self.folder, follow_symlinks=False).st_mode)
+            os.close(os.open(FIFO, flags, dir_fd=self.folder))
         except FileNotFoundError:
             return False
+        except OSError as err:
+            if err.errno == errno.ENXIO:  # nobody has it open for reading (fifo(7))
+                return False
+            raise
+        return True
 
     def _is_locked(self) -> bool:
         # A new open file description: our own lock, if we hold it, is another's to this one.

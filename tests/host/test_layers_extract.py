@@ -483,14 +483,22 @@ def test_lower_layers_are_never_written(layers: Layers) -> None:
 # ---- in a user namespace ----
 
 ROOTLESS = """
-import json, os, sys
+import ctypes, json, os, sys
 from pathlib import Path
 from pycontain.image import parents
 from pycontain.kernel import mount
 from tests.tarball import tree, unpack
-top = Path(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+# Entered once all is imported: the checkout may lie where nobody but root may look.
+if libc.setns(int(sys.argv[1]), 0x10000000):  # CLONE_NEWUSER
+    raise OSError(ctypes.get_errno(), "setns")
+os.setresgid(0, 0, 0)
+os.setresuid(0, 0, 0)
+if libc.unshare(0x00020000):  # CLONE_NEWNS
+    raise OSError(ctypes.get_errno(), "unshare")
+top = Path(sys.argv[2])
 folders = []
-for number, path in enumerate(sys.argv[2:]):
+for number, path in enumerate(sys.argv[3:]):
     done = unpack(top / str(number), Path(path).read_bytes(), rootless=True)
     fd = os.open(top / str(number), os.O_RDONLY)
     parents.settle(fd, done, folders, rootless=True)
@@ -514,10 +522,9 @@ def in_namespace(top: Path, *archives: bytes) -> tuple[dict[str, tuple[Any, ...]
         above.chmod(above.stat().st_mode | 0o055)
     ids = f"0 {NAMESPACE} 65536"
     fd = process.user_namespace(ids, ids)
-    words = ["nsenter", f"--user=/proc/self/fd/{fd}", "unshare", "--mount", sys.executable, "-c"]
     try:
         done = subprocess.run(
-            [*words, ROOTLESS, top, *paths],
+            [sys.executable, "-c", ROOTLESS, str(fd), top, *paths],
             capture_output=True, text=True, check=False, env=python_env(), pass_fds=(fd,),
         )  # fmt: skip
     finally:

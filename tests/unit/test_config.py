@@ -288,6 +288,26 @@ def test_recipes_see_the_mirror_that_a_file_says(
     assert recipes._environment(0)["PYCONTAIN_DEBIAN_MIRROR"] == "http://other"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes somebody else")
+def test_a_home_of_somebody_else_is_not_looked_into(tmp_path: Path) -> None:
+    """As after su(1) without a login, where HOME is still root's."""
+    folder = tmp_path / "home"
+    (folder / ".config/pycontain").mkdir(parents=True)
+    (folder / ".config/pycontain/config.toml").write_text("stop_timeout = 3")
+    folder.chmod(0o700)
+    environ = {"HOME": str(folder)}
+    assert load(environ, system_file="/nonexistent").stop_timeout == 3
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setresuid(65534, 65534, 65534)
+            code = load(environ, system_file="/nonexistent").stop_timeout
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 10
+
+
 def shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"`{word}`" for word in value)

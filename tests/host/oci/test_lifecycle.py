@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -695,6 +696,17 @@ def test_start_killed_in_the_middle_leaves_a_state_that_is_told(
     if bundle.status == "created":
         bundle.start()
     wait_until(lambda: bundle.status == "running")
+    bundle.delete("--force")
+
+
+@differs("what it waits on is not ours to write", "runc", "crun")
+def test_a_start_that_was_killed_after_it_said_so_has_started(bundle: Bundle) -> None:
+    bundle.process["args"] = ["sleep", "1000"]
+    bundle.create()
+    Path(f"{bundle.root}/{bundle.id}/exec.fifo").write_bytes(b"0")
+    wait_until(lambda: bundle.status == "running")
+    done = bundle.call("start", bundle.id, ok=False)
+    assert "cannot be started: it is running" in done.stderr
     bundle.delete("--force")
 
 
