@@ -24,7 +24,12 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_traced() -> Iterator[None]:
-    """``--debug`` turns tracing on for a whole process: the next test did not ask for it."""
+def as_it_was() -> Iterator[None]:
+    """Commands that are called in this process are made for one of their own.
+
+    ``--debug`` turns tracing on, and those of the OCI face that stay in the foreground block signals.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     trace.enable(None)
