@@ -27,7 +27,7 @@ def pytest_configure() -> None:
 def as_it_was() -> Iterator[None]:
     """Commands that are called in this process are made for one of their own.
 
-    ``--debug`` turns tracing on, and those of the OCI face that stay in the foreground block signals.
+    ``--debug`` turns tracing on, and what stays in the foreground of the OCI face blocks signals.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield

@@ -64,9 +64,11 @@ def docker(folder: Path) -> Iterator[Docker]:
     """A running docker daemon, stopped at the end. Raises RuntimeError when it does not start."""
     folder.mkdir(parents=True, exist_ok=True)
     client = Docker(folder)
+    # Short: the path of a socket has 107 bytes at most (unix(7)).
+    sockets = tempfile.mkdtemp(prefix="docker")
     there = {place for place in _PLACES if os.path.isdir(place)}
     command = (
-        f"dockerd -H {client.host} --data-root {folder}/data --exec-root {folder}/exec"
+        f"dockerd -H {client.host} --data-root {folder}/data --exec-root {sockets}"
         f" --pidfile {folder}/pid --bridge=none --iptables=false --ip6tables=false"
     )
     with (folder / "log").open("wb") as log:
@@ -89,6 +91,7 @@ def docker(folder: Path) -> Iterator[Docker]:
         yield client
     finally:
         _stop(daemon)
+        shutil.rmtree(sockets, ignore_errors=True)
         for place in _PLACES:
             if place not in there:
                 _prune(place)
