@@ -203,6 +203,8 @@ class Intake:
                     while chunk := content.read(CHUNK):
                         beside.put(chunk)
                 extracted = extraction.finish()
+        except RegistryError:
+            raise
         except ImageError as err:
             raise type(err)(f"{task.layer.digest[7:19]}: {err.message}", err.hint) from err
         if f"sha256:{found.hexdigest()}" != task.diff_id:
