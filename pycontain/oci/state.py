@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 
 from pycontain.errors import Conflict, InvalidInput, InvalidState, NotFound, StoreError
 from pycontain.kernel import cgroup, process
@@ -177,6 +178,9 @@ class Container:
         """
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
+            info = os.stat(FIFO, dir_fd=self.folder, follow_symlinks=False)
+            if not stat.S_ISFIFO(info.st_mode):
+                return False
             os.close(os.open(FIFO, flags, dir_fd=self.folder))
         except FileNotFoundError:
             return False

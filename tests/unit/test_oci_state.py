@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -488,10 +489,22 @@ def test_its_maker_was_killed_for_real(root: str) -> None:
     assert status(root) == "stopped"
 
 
+@contextlib.contextmanager
+def waiting(root: str) -> Iterator[None]:
+    """A process that waits for start has the fifo open."""
+    os.mkfifo(f"{root}/one/{state.FIFO}")
+    fd = os.open(f"{root}/one/{state.FIFO}", os.O_RDWR)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
 def test_it_waits_for_start(root: str) -> None:
     complete(root)
-    os.mkfifo(f"{root}/one/{state.FIFO}")
-    assert status(root) == "created"
+    with waiting(root):
+        assert status(root) == "created"
+    assert status(root) == "running"  # a killed start has left the name
     os.unlink(f"{root}/one/{state.FIFO}")
     assert status(root) == "running"
 
@@ -576,15 +589,16 @@ def freezer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("waits", [False, True])
 def test_paused(root: str, freezer: Path, waits: bool) -> None:
     complete(root, cgroup="/frozen/one")
-    if waits:
-        os.mkfifo(f"{root}/one/{state.FIFO}")
     otherwise = "created" if waits else "running"
-    freezer.write_text("1\n")
-    assert status(root) == "paused"
-    freezer.write_text("0\n")
-    assert status(root) == otherwise
-    freezer.unlink()
-    assert status(root) == otherwise
+    with contextlib.ExitStack() as stack:
+        if waits:
+            stack.enter_context(waiting(root))
+        freezer.write_text("1\n")
+        assert status(root) == "paused"
+        freezer.write_text("0\n")
+        assert status(root) == otherwise
+        freezer.unlink()
+        assert status(root) == otherwise
 
 
 def test_what_has_ended_is_not_paused(root: str, freezer: Path) -> None:
