@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from pycontain import config
 from pycontain.engine import records
 from pycontain.engine.events import Events
-from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, RegistryError
+from pycontain.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PycontainError,
+    RegistryError,
+    StoreError,
+)
 from pycontain.image import reference
 from pycontain.image.store import Image, ImageStore, repository_of
 
@@ -486,17 +493,22 @@ class Images:
             self._events.tell_image(action, image.id, name)
 
     def _containers(self) -> Iterator[Container]:
+        """All that can be read; of one that cannot, ``ps`` tells, and the layers stay."""
         for identity in records.ids(self._layout):
             with contextlib.suppress(PycontainError):
                 yield records.load(self._layout.container(identity))
 
-    def _layers_in_use(self) -> Iterator[str]:
-        """The layers of all containers; one whose document is damaged keeps everything."""
+    def _layers_in_use(self) -> set[str] | None:
+        """The layers of all containers; None, not known, where one's document is damaged."""
+        found: set[str] = set()
         for identity in records.ids(self._layout):
             try:
-                yield from records.load(self._layout.container(identity)).layers
+                found.update(records.load(self._layout.container(identity)).layers)
             except NotFound:
                 continue  # being made: its maker is in ``using``; or being removed
+            except StoreError:
+                return None
+        return found
 
     def _runs(self, container: Container) -> bool:
         try:

@@ -69,21 +69,25 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     variant: str = ""
 
 
+def _unknown() -> None:
+    """Nobody says what stands on the layers."""
+
+
 class ImageStore:
     """The images under one store's root.
 
     Args:
         layout: of a prepared store.
         recipes_folder: where recipes are, default the built-in ones.
-        in_use: returns the layers that something else than an image stands on. Without it none is
-            removed.
+        in_use: returns the layers that something else than an image stands on; None where that is
+            not known. Then, and without it, no layer is removed.
     """
 
     def __init__(
         self,
         layout: Layout,
         recipes_folder: str | None = None,
-        in_use: Callable[[], Iterable[str]] | None = None,
+        in_use: Callable[[], Iterable[str] | None] = _unknown,
     ) -> None:
         self._layout = layout
         self._recipes = recipes_folder
@@ -312,7 +316,9 @@ class ImageStore:
             if digest not in kept_blobs:
                 freed += self.blobs.remove(digest)
         files.sweep(self._layout.images)
-        for name in os.listdir(self._layout.layers) if self._in_use else ():
+        if kept_layers is None:
+            return freed, trees
+        for name in os.listdir(self._layout.layers):
             if f"sha256:{name}" not in kept_layers:
                 # Half a layer must not have its name.
                 trees.append(f"{self._layout.work}/removed-{os.urandom(8).hex()}")
@@ -333,10 +339,10 @@ class ImageStore:
                 found.append(path)
         return found
 
-    def _marked(self) -> tuple[set[str], set[str]]:
-        """What is stood on: digests of blobs, and names of layers."""
+    def _marked(self) -> tuple[set[str], set[str] | None]:
+        """What is stood on: digests of blobs, and names of layers; None: of any of them."""
         blobs: set[str] = set()
-        layers: set[str] = {*self._in_use()} if self._in_use else set()
+        layers: set[str] = set()
         for item in self._index.read():
             manifest, configuration = self._documents(item)
             blobs |= {item.digest, manifest.config.digest}
@@ -344,7 +350,8 @@ class ImageStore:
             if (index := (item.annotations or {}).get(FROM_INDEX)) is not None:
                 blobs.add(index)
             layers |= {*documents.chain_ids(configuration.rootfs.diff_ids)}
-        return blobs, layers
+        used = self._in_use()
+        return blobs, None if used is None else layers.union(used)
 
     # ---- looking ----
 

@@ -515,25 +515,6 @@ def _rmdir(parent: int, name: str) -> None:
         pause = min(pause * 2, 0.02)
 
 
-def remove_if_empty(parent: int, name: str) -> bool:
-    """Remove the cgroup `name` and those below it unless something runs there."""
-    try:
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
-    except FileNotFoundError:
-        return True
-    try:
-        populated = "populated 1" in (read(folder, "cgroup.events") or "")
-    finally:
-        os.close(folder)
-    if populated:
-        return False
-    try:
-        remove(parent, name)
-    except KernelError:
-        return False
-    return True
-
-
 def leave() -> None:
     """Move this process out of a container's cgroup, so that the cgroup can be removed.
 

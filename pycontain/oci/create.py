@@ -10,7 +10,6 @@ from pycontain.errors import (
     KernelError,
     NotFound,
     NotSupported,
-    PycontainError,
 )
 from pycontain.kernel import devices, mount, process
 from pycontain.oci import caller, document, ending, foreground, log, start, state
@@ -362,20 +361,11 @@ class _Creation:
 
     def undo(self) -> None:
         """Take back what a failed creation made; what cannot be taken back is logged."""
-        container = self.container
         if self.moves:
             for failure in self.moves.undo():
                 log.warn(f"create: undoing it: {failure}")
             self.moves.close()
-        try:
-            ending.end(container)
-            if self.cgroup_made:
-                ending.remove_cgroup(container)
-            if container.state.pid:
-                ending.run_poststop(container, self.spec)
-            state.remove(container)
-        except PycontainError as err:
-            log.warn(f"create: undoing it: {err}")
+        ending.take_back(self.container, self.spec, "create", cgroup_made=self.cgroup_made)
 
 
 def _cgroup_owner(spec: oci.Spec) -> int | None:

@@ -64,6 +64,26 @@ def destroy(container: Container) -> None:
     run_poststop(container, spec)
 
 
+def take_back(container: Container, spec: oci.Spec, verb: str, *, cgroup_made: bool) -> None:
+    """Undo a creation or a restore that failed; what cannot be undone is logged.
+
+    Args:
+        container: locked, as far as it was made.
+        spec: its configuration.
+        verb: what failed, for the log.
+        cgroup_made: its cgroup is ours to remove.
+    """
+    try:
+        end(container)
+        if cgroup_made:
+            remove_cgroup(container)
+        if container.state.pid:
+            run_poststop(container, spec)
+        state.remove(container)
+    except PycontainError as err:
+        log.warn(f"{verb}: undoing it: {err}")
+
+
 def remove_cgroup(container: Container) -> None:
     """Remove the container's cgroup with whoever is in it, and the unit that it belongs to.
 

@@ -252,13 +252,4 @@ class _Restoration:
 
     def undo(self) -> None:
         """Take back what a failed restore made; what cannot be taken back is logged."""
-        container = self.container
-        try:
-            ending.end(container)
-            if self.cgroup_made:
-                ending.remove_cgroup(container)
-            if container.state.pid:
-                ending.run_poststop(container, self.spec)
-            state.remove(container)
-        except PycontainError as err:
-            log.warn(f"restore: undoing it: {err}")
+        ending.take_back(self.container, self.spec, "restore", cgroup_made=self.cgroup_made)

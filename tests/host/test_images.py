@@ -710,3 +710,21 @@ def test_an_ordinary_user(user: User, store: Store, server: Server, made: str) -
     assert [names for _, names in found] == [(name,)]
     assert user.run("save", name).stdout == saved.read_bytes()
     ok(user.run("image", "prune", "-af"))
+
+
+def test_a_damaged_container_keeps_every_layer(
+    store: Store, pycontain: CommandLine, made: str
+) -> None:
+    """What it stands on is not known; nothing else fails for that."""
+    ok(pycontain("load", "-i", made))
+    layers = store.engine.images.get("made:1").layers[1:]  # the first is busybox's too
+    assert layers
+    identity = store.create("true").id
+    document = Path(store.layout.container(identity).document)
+    whole = document.read_bytes()
+    document.write_text("{")
+    assert "Deleted: " in ok(pycontain("rmi", "-f", "made:1"))
+    assert all(os.path.isdir(store.layout.layer(layer)) for layer in layers)
+    document.write_bytes(whole)
+    ok(pycontain("image", "prune", "-f"))
+    assert not any(os.path.exists(store.layout.layer(layer)) for layer in layers)
