@@ -19,6 +19,7 @@ from pycontain.kernel import cgroup, devices, mount, process
 from pycontain.model.container import Limits
 from pycontain.runtime import accounts, handover, lifecycle, plan, privileges, seccomp
 from pycontain.runtime import spec as specs
+from pycontain.runtime.mounts import keep_cgroup_options
 from pycontain.runtime.steps import Handle, Step, handles
 from pycontain.store import files
 
@@ -239,6 +240,8 @@ def prepare(order: Order, root: int, limited: oci.Resources, cgroup_made: bool) 
     if order.container.options.tz:
         zone.write(root, order.container.options.tz)
     spec = _spec(order, root, limited, volumes_made=True, device_rules=cgroup_made)
+    if not order.rootless:
+        keep_cgroup_options(spec)
     files.write_atomic(order.paths.spec, msgspec.json.encode(spec), durable=False)
     for entry in order.container.options.mounts:
         if entry.type != "bind" or os.path.exists(entry.source):

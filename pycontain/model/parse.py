@@ -779,11 +779,6 @@ def _label(flag: str, word: str) -> tuple[str, str]:
     return key, value
 
 
-def parse_labels(words: Iterable[str]) -> dict[str, str]:
-    """Read every ``--label``; of two with the same key the later one stays (see parse_label)."""
-    return dict(parse_label(word) for word in words)
-
-
 # --------------------------------------------------------------------------------------- signals
 
 # signal(7); the numbers are the same on x86-64 and arm64. Positions are numbers less one.
@@ -834,18 +829,6 @@ def _realtime(base: str, sign: str, offset: int) -> int:
     if base == "RTMAX" and sign in {"", "-"} and offset <= 14:
         return _RTMAX - offset
     return 0
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal: ``SIGTERM`` for 15, ``SIGRTMIN+3`` for 37, else ``SIG<n>``."""
-    if 1 <= number <= len(_SIGNALS):
-        return "SIG" + _SIGNALS[number - 1]
-    if not _RTMIN <= number <= _RTMAX:
-        return f"SIG{number}"
-    low, high = number - _RTMIN, _RTMAX - number
-    if low <= 15:
-        return f"SIGRTMIN+{low}" if low else "SIGRTMIN"
-    return f"SIGRTMAX-{high}" if high else "SIGRTMAX"
 
 
 # ------------------------------------------------------------------------------------------ time

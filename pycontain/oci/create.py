@@ -16,7 +16,7 @@ from pycontain.oci import caller, document, ending, foreground, log, start, stat
 from pycontain.oci.flags import SWITCH, VALUE, Flag
 from pycontain.runtime import cgroups, check, plan, runner
 from pycontain.runtime.handover import open_native
-from pycontain.runtime.mounts import MountWords
+from pycontain.runtime.mounts import MountWords, keep_cgroup_options
 from pycontain.runtime.resources import writes
 
 TYPE_CHECKING = False
@@ -99,6 +99,8 @@ def _create(
     if command.rootless or caller.has_user_namespace(spec.get("linux", {})):
         _bind_cgroups(spec)
         _check_shown(spec.get("linux", {}))
+    else:
+        keep_cgroup_options(spec)
     if "process" in spec:
         caller.grant(spec["process"], spec.get("linux", {}))
     owner = os.geteuid()  # inside the namespace it reads as root's

@@ -10,6 +10,7 @@ import os
 import stat
 
 from pycontain.errors import InvalidInput
+from pycontain.kernel import cgroup
 from pycontain.kernel.mount import (
     ATTR_ATIME,
     ATTR_NOATIME,
@@ -255,6 +256,19 @@ def id_map(entries: Sequence[oci.IDMapping]) -> str:
     return "".join(
         f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in entries
     )
+
+
+def keep_cgroup_options(spec: oci.Spec) -> None:
+    """Have cgroup2 mounted with the options that it has, where the host's cgroup namespace is
+    shared: there a mount sets them for the whole hierarchy (cgroup-v2.rst, "Mounting").
+    """
+    namespaces = spec.get("linux", {}).get("namespaces", [])
+    if any(entry["type"] == "cgroup" for entry in namespaces):
+        return
+    for entry in spec.get("mounts", []):
+        if entry.get("type") in ("cgroup", "cgroup2"):
+            asked = entry.get("options", [])
+            entry["options"] = [*asked, *(word for word in cgroup.options() if word not in asked)]
 
 
 def devices(entries: Iterable[oci.Device], *, shown: bool) -> list[Step]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from oci.bundle import mount, wait_until
 
+from pycontain.kernel import cgroup
+
 from .control_files import MIB, Group, eat, group_of, stats, update
 
 if TYPE_CHECKING:
@@ -40,6 +42,17 @@ def somebody(group: Group) -> Iterator[None]:
         finally:
             process.kill()
     wait_until(lambda: not group.text("cgroup.procs"))
+
+
+def test_a_mount_in_the_hosts_namespace_leaves_the_hierarchys_options(bundle: Bundle) -> None:
+    subprocess.run(["mount", "-o", "remount,nsdelegate", "/sys/fs/cgroup"], check=True)
+    try:
+        bundle.namespaces("mount", "pid", "uts", "ipc", "network")
+        bundle.mounts = [*bundle.mounts, mount("cgroup2", "/sys/fs/cgroup", "cgroup2", "ro")]
+        assert "nsdelegate" in bundle.out("grep", "cgroup2", "/proc/mounts")
+        assert "nsdelegate" in cgroup.options()
+    finally:
+        subprocess.run(["mount", "-o", "remount,nsdelegate", "/sys/fs/cgroup"], check=True)
 
 
 def test_each_cgroup_above_hands_down_what_is_needed(bundle: Bundle, parent: Group) -> None:
