@@ -39,9 +39,8 @@ def _stop(app: App, values: Values, arguments: list[str]) -> int:
 
     def act(name: str) -> None:
         app.engine.containers.stop(name, timeout=values["time"], signal=number)
-        _done(name)
 
-    return app.each(arguments, act)
+    return app.together(arguments, act)
 
 
 def _restart(app: App, values: Values, arguments: list[str]) -> int:

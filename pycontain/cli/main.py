@@ -161,6 +161,38 @@ class App:
                 problems += self.report([err])
         return min(problems, 1)
 
+    def together(self, names: Sequence[str], act: Callable[[str], object]) -> int:
+        """Do `act` for all names at once, each in a thread; then write the names in their order.
+
+        Nobody waits for the threads of a command that is interrupted.
+
+        Returns:
+            The exit code: 1 if any failed.
+        """
+        from threading import Thread
+
+        failures: dict[int, BaseException] = {}
+
+        def run(at: int) -> None:
+            try:
+                act(names[at])
+            except BaseException as err:  # noqa: BLE001 - raised again by the caller's thread
+                failures[at] = err
+
+        threads = [Thread(target=run, args=(at,), daemon=True) for at in range(len(names))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        given = iter(range(len(names)))
+
+        def tell(name: str) -> None:
+            if (failure := failures.get(next(given))) is not None:
+                raise failure
+            streams.write(f"{name}\n")
+
+        return self.each(names, tell)
+
     def report(self, problems: Sequence[PycontainError]) -> int:
         """Write errors to standard error, behind what was written so far; return the exit code."""
         if not problems:

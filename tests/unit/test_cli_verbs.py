@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -338,6 +339,21 @@ def test_a_bug_is_told_as_one_and_debug_shows_where(
 def test_an_error_of_the_system_names_its_file(engine: Engine, play: Callable[..., Answer]) -> None:
     engine.failures["stop"] = OSError(24, "Too many open files", "/x")  # type: ignore[assignment]
     assert play("stop", "web") == (1, "", "pycontain: /x: too many open files\n")
+
+
+def test_several_are_stopped_at_once_and_told_in_order(
+    engine: Engine, play: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(3)
+
+    def stop(ref: str, **_: Any) -> None:
+        together.wait(timeout=30)
+        if ref == "two":
+            raise NotFound("No such container: two")
+
+    monkeypatch.setattr(engine, "stop", stop)
+    answer = play("stop", "one", "two", "three")
+    assert answer == (1, "one\nthree\n", "pycontain: No such container: two\n")
 
 
 def test_ctrl_c_is_130(engine: Engine, play: Callable[..., Answer]) -> None:
