@@ -36,10 +36,8 @@ from pycontain.errors import (
     StoreError,
 )
 from pycontain.kernel import cgroup, process, release
-from pycontain.model import parse
 from pycontain.model.container import Container, ExitRecord, Limits
 from pycontain.model.status import Status, check
-from pycontain.runtime import spec as specs
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -134,6 +132,9 @@ class Containers:
             Conflict: the name is taken.
             NotFound, ImageError: the image.
         """
+        from pycontain.model import parse
+        from pycontain.runtime import spec as specs
+
         if options.name is not None:
             parse.validate_name(options.name)
         elif replace:
@@ -188,6 +189,8 @@ class Containers:
 
     def _checked(self, options: RunOptions) -> RunOptions:
         """The options; what is among them that cannot be kept on this machine is refused."""
+        from pycontain.runtime import spec as specs
+
         guard = specs.security(options.security_opt, options.privileged)
         if guard.apparmor and not release.has_apparmor():
             raise NotSupported(
@@ -593,6 +596,7 @@ class Containers:
             PycontainError: what ``run`` would raise before it starts.
         """
         from pycontain.engine import launch
+        from pycontain.runtime import spec as specs
 
         image = self._images.get(options.image)
         identity = "0" * 64
@@ -798,6 +802,8 @@ class Containers:
             Conflict: the name is taken.
             NotFound: there is no such container.
         """
+        from pycontain.model import parse
+
         name = name.removeprefix("/")
         if not ref or not name:
             raise InvalidInput("neither old nor new names may be empty")

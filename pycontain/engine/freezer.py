@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pycontain.errors import KernelError, NotSupported
 from pycontain.kernel import cgroup
-from pycontain.runtime import spec as specs
+from pycontain.model.container import cgroup_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _path(container: Container) -> str:
-    path = specs.cgroup_path(container.id, container.options.cgroup_parent)
+    path = cgroup_path(container.id, container.options.cgroup_parent)
     return path.removeprefix("/")
 
 

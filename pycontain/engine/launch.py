@@ -16,7 +16,7 @@ from pycontain import trace
 from pycontain.engine import events, hostdevices, hostfiles, records, volumes, zone
 from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
 from pycontain.kernel import cgroup, devices, mount, process
-from pycontain.model.container import Limits
+from pycontain.model.container import Limits, cgroup_path
 from pycontain.runtime import accounts, handover, lifecycle, plan, privileges, seccomp
 from pycontain.runtime import spec as specs
 from pycontain.runtime.mounts import keep_cgroup_options
@@ -203,7 +203,7 @@ def _make_cgroup(container: Container, limited: oci.Resources) -> Cgroup | None:
         if limited or container.options.cgroup_parent:
             raise
         return None  # without one: no device rules, so no CAP_MKNOD and nodev (see prepare)
-    path = specs.cgroup_path(container.id, container.options.cgroup_parent)
+    path = cgroup_path(container.id, container.options.cgroup_parent)
     try:
         # One without controllers needs no more than folders.
         if limited or (cgroup.read(root, "cgroup.controllers") or "").strip():
@@ -396,7 +396,7 @@ def explain(order: Order) -> list[str]:
 
 
 def _planned_cgroup(container: Container, limited: oci.Resources) -> str:
-    path = specs.cgroup_path(container.id, container.options.cgroup_parent).removeprefix("/")
+    path = cgroup_path(container.id, container.options.cgroup_parent).removeprefix("/")
     if not limited:
         return f"make cgroup {path}"
     from pycontain.runtime.resources import writes
@@ -488,7 +488,7 @@ def _open_cgroup(container: Container, init: int) -> Cgroup | None:
     except KernelError:
         return None
     own: list[int] = []
-    path = specs.cgroup_path(container.id, container.options.cgroup_parent)
+    path = cgroup_path(container.id, container.options.cgroup_parent)
     try:
         own.append(cgroup.open_beside(root, path, init))
         own.append(cgroup.open_folder(root, f"pycontain/{container.id}/monitor"))

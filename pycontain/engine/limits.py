@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pycontain.errors import InvalidInput, InvalidState, NotFound, NotSupported
+from pycontain.model.container import cgroup_path
 from pycontain.runtime import cgroups
 from pycontain.runtime import limits as rules
 from pycontain.runtime import spec as specs
@@ -109,7 +110,7 @@ def apply(container: Container, changes: Limits, *, running: bool, rootless: boo
     found = resources(affected, rootless=rootless, update=True)
     if not running:
         return
-    path = specs.cgroup_path(container.id, container.options.cgroup_parent)
+    path = cgroup_path(container.id, container.options.cgroup_parent)
     try:
         folder = cgroups.open_folder(path)
     except NotFound as err:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pycontain.engine import records
 from pycontain.errors import NotFound, kernel_error
 from pycontain.kernel import cgroup, process
+from pycontain.model.container import cgroup_path
 from pycontain.model.stats import Pressure, Stats
 from pycontain.runtime import cgroup_stats, cgroups
-from pycontain.runtime import spec as specs
 
 if TYPE_CHECKING:
     from pycontain.engine.containers import View
@@ -37,7 +37,7 @@ def sample(view: View) -> Stats:
 
 
 def _figures(view: View) -> Figures:
-    path = specs.cgroup_path(view.container.id, view.container.options.cgroup_parent)
+    path = cgroup_path(view.container.id, view.container.options.cgroup_parent)
     try:
         folder = cgroups.open_folder(path)
     except NotFound:  # it has ended, or never had one (an ordinary user's)

@@ -10,19 +10,36 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         type: ``bind`` shows a host path, ``tmpfs`` a new file system in memory, ``volume`` a folder
-            that pycontain keeps (only anonymous ones, named by nobody, until volumes come).
-        source: the absolute host path of a bind; empty for the others.
+            that pycontain keeps, ``image`` the files of an image, read-only.
+        source: the absolute host path of a bind, a volume's name (an anonymous one gets its name
+            when the container is made), an image; empty for a tmpfs.
         target: the absolute, normalised path in the container.
         options: mount options in the words of mount(8), in order: ``ro``, ``nosuid``, ``nodev``,
             ``noexec``, ``rbind``, ``rprivate``, ``rslave``, ``rshared``, ``size=…``, ``mode=…`` …
         make_source: make a missing source folder, as ``-v`` does and ``--mount`` does not.
+        anonymous: a volume that nobody named.
+        no_copy: a volume is not filled with what the image has at its place.
+        subpath: of a volume or image: the folder in it that is shown.
+        chown: its files are given to the container's user, at each start.
+        uid_map, gid_map: the owners are shown mapped: id in the files, id that is seen, count.
+        labels, driver_options: of a volume that is made for this.
+        layers: of an image, what its unpacked layers are called, bottom first.
     """
 
-    type: Literal["bind", "tmpfs", "volume"]
+    type: Literal["bind", "tmpfs", "volume", "image"]
     source: str = ""
     target: str
     options: tuple[str, ...] = ()
     make_source: bool = False
+    anonymous: bool = False
+    no_copy: bool = False
+    subpath: str = ""
+    chown: bool = False
+    uid_map: tuple[tuple[int, int, int], ...] = ()
+    gid_map: tuple[tuple[int, int, int], ...] = ()
+    labels: dict[str, str] = {}
+    driver_options: dict[str, str] = {}
+    layers: tuple[str, ...] = ()
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -133,6 +150,7 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
             (proc_pid_oom_score_adj(5)).
         cgroup_parent: the cgroup in which the container's is made, absolute from the root of
             cgroup v2.
+        volumes_from: containers whose binds and volumes it has too: ``NAME[:ro|rw]``.
     """
 
     image: str
@@ -161,6 +179,7 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     uts: str = "private"
     cgroupns: str = "private"
     mounts: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     read_only: bool = False
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
@@ -213,6 +232,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         command: the argument vector after entrypoint and command are joined.
         stop_signal: number.
         stop_timeout: seconds.
+        mounts: all that is mounted beside the defaults, parents first, volumes by their names;
+            None: of a container of an earlier version, whose anonymous volumes lie in its folder.
     """
 
     version: int = 1
@@ -226,6 +247,17 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: tuple[str, ...]
     stop_signal: int
     stop_timeout: int
+    mounts: tuple[Mount, ...] | None = None
+
+
+def cgroup_path(container_id: str, parent: str | None = None) -> str:
+    """Return a container's cgroup, absolute from the root of cgroup v2.
+
+    Args:
+        container_id: of the container.
+        parent: what ``--cgroup-parent`` says.
+    """
+    return f"{parent}/{container_id}" if parent else f"/pycontain/{container_id}/container"
 
 
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from pycontain.errors import InvalidInput, NotFound, NotSupported
 from pycontain.kernel import capability
 from pycontain.kernel.devices import ALLOW_ALL, DEFAULT_RULES
 from pycontain.model import parse
-from pycontain.model.container import Mount
+from pycontain.model.container import Mount, cgroup_path
 from pycontain.runtime import masks, seccomp
 
 if TYPE_CHECKING:
@@ -385,16 +385,6 @@ def build(
     if propagation:
         linux["rootfsPropagation"] = propagation
     return spec
-
-
-def cgroup_path(container_id: str, parent: str | None = None) -> str:
-    """Return a container's cgroup, absolute from the root of cgroup v2.
-
-    Args:
-        container_id: of the container.
-        parent: what ``--cgroup-parent`` says, from :func:`cgroup_parent`.
-    """
-    return f"{parent}/{container_id}" if parent else f"/pycontain/{container_id}/container"
 
 
 def cgroup_parent(word: str) -> str | None:

@@ -83,3 +83,8 @@ def test_nothing_dear_is_there_from_the_beginning() -> None:
 
 def test_what_is_dear_is_seen() -> None:
     assert imported("typing") & DEAR >= {"typing", "re", "enum", "collections"}
+
+
+def test_looking_at_containers_needs_nothing_that_making_one_does() -> None:
+    making = {"pycontain.runtime.spec", "pycontain.model.parse", "pycontain.engine.launch"}
+    assert not imported("pycontain.engine.containers") & making

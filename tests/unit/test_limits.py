@@ -15,11 +15,11 @@ from pycontain.cli.update import UPDATE
 from pycontain.engine import limits as engine_limits
 from pycontain.engine.stats import network_totals
 from pycontain.errors import InvalidInput, NotSupported
-from pycontain.model.container import DeviceRate, DeviceWeight, Limits, RunOptions
+from pycontain.model.container import DeviceRate, DeviceWeight, Limits, RunOptions, cgroup_path
 from pycontain.model.stats import Stats
 from pycontain.runtime import limits as rules
 from pycontain.runtime.resources import writes
-from pycontain.runtime.spec import cgroup_parent, cgroup_path
+from pycontain.runtime.spec import cgroup_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

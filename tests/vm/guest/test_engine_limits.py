@@ -13,8 +13,7 @@ from harness import CommandLine, Store, wait_until
 
 from pycontain.errors import Conflict, InvalidInput, KernelError
 from pycontain.kernel import cgroup
-from pycontain.model.container import DeviceRate, DeviceWeight, ExitRecord, Limits
-from pycontain.runtime.spec import cgroup_path
+from pycontain.model.container import DeviceRate, DeviceWeight, ExitRecord, Limits, cgroup_path
 
 from .control_files import BUSY, MIB, ROOT, Group, disk, growth
 
