@@ -368,7 +368,8 @@ static int make_whiteout(struct layer *layer, const char *name)
         return 0;
     }
     if (!S_ISDIR(info.st_mode))
-        return 0;
+        /* A folder that takes its place later does not show what is below either. */
+        return tree_is_whiteout(&info) ? 0 : tree_note(tree, NOTE_HIDDEN, name, NULL);
     if (tree->notes_size && tree_note(tree, NOTE_LISTED, name, NULL) < 0)
         return -1;
     fd = openat(tree->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -569,7 +570,9 @@ int layer_finish(struct layer *layer)
     if (tree_has_folder(tree, AUFS_LINKS) &&
         (tree_enter(tree, "") < 0 || tree_clear(tree, AUFS_LINKS) < 0))
         return -1;
-    return tree_leave(tree);
+    if (tree_leave(tree) < 0)
+        return -1;
+    return tree_hide(tree);
 }
 
 const char *layer_where(const struct layer *layer) { return tar_where(layer->tar); }

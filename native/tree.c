@@ -537,10 +537,70 @@ static int remove_folder(struct tree *tree, const char *name)
     return result;
 }
 
+/* Whether what stands there says that the layers below have nothing of that name. 1, 0, or -1. */
+static int hides(struct tree *tree, const char *name)
+{
+    struct stat info;
+    int fd, result;
+
+    if (fstatat(tree->fd, name, &info, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : tree_fail(tree, "look at what it replaces");
+    if (!S_ISDIR(info.st_mode))
+        return tree_is_whiteout(&info);
+    fd = openat(tree->fd, name, FOLDER | O_NOFOLLOW);
+    if (fd < 0)
+        return tree_fail(tree, "look at what it replaces");
+    result = fgetxattr(fd, tree->opaque, NULL, 0) > 0;
+    close(fd);
+    return result;
+}
+
+static int hide(struct tree *tree, const char *path)
+{
+    int result, fd = open_below(tree->root, path, FOLDER, PLAIN);
+
+    if (fd < 0)
+        return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+                   ? 0
+                   : tree_fail(tree, "open what a whiteout hides");
+    result = tree_note(tree, NOTE_LISTED, path, NULL);
+    if (result == 0)
+        result = tree_set_opaque(tree, fd);
+    close(fd);
+    return result;
+}
+
+int tree_hide(struct tree *tree)
+{
+    char path[PATH_MAX];
+    size_t end = tree->notes_size;
+
+    begin_at_root(tree);
+    for (size_t at = 0; at < end;) {
+        char kind = tree->notes[at++];
+        size_t size = strlen(tree->notes + at) + 1;
+
+        if (kind == NOTE_HIDDEN) {
+            if (size > sizeof(path))
+                return tree_refuse(tree, "its path is too long");
+            memcpy(path, tree->notes + at, size);  /* a note that is added may move them */
+            if (hide(tree, path) < 0)
+                return -1;
+        }
+        at += size;
+        if (kind == NOTE_LINK)
+            at += strlen(tree->notes + at) + 1;
+    }
+    return 0;
+}
+
 int tree_clear(struct tree *tree, const char *name)
 {
-    int result = remove_one(tree->fd, name);
+    int result = hides(tree, name);
 
+    if (result < 0 || (result > 0 && tree_note(tree, NOTE_HIDDEN, name, NULL) < 0))
+        return -1;
+    result = remove_one(tree->fd, name);
     if (result < 0 && errno == ENOENT)
         return 0;
     /* The path by which this folder was entered may have led through it. */

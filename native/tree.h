@@ -22,6 +22,7 @@ enum note {
                              nothing to do with what is below */
     NOTE_LINK = 'L',      /* PATH, TARGET: a hard link to what is not in this layer */
     NOTE_LEFT_OUT = 'D',  /* PATH: a device that a user namespace cannot have */
+    NOTE_HIDDEN = 'W',    /* PATH: a whiteout was here, and what stands here now does not tell */
 };
 
 struct tree {
@@ -62,6 +63,9 @@ int tree_has_folder(const struct tree *tree, const char *path);
 /* Remove whatever `name` is in the folder that is entered. */
 int tree_clear(struct tree *tree, const char *name);
 int tree_set_opaque(struct tree *tree, int fd);
+/* At the end: what a NOTE_HIDDEN tells of and is a folder by now becomes opaque. No folder is
+ * entered then. */
+int tree_hide(struct tree *tree);
 int tree_is_whiteout(const struct stat *info);
 /* Of something new in a folder that gives an ACL to what is made in it. */
 int tree_drop_given_acls(struct tree *tree, int fd, int folder);

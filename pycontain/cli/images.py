@@ -10,10 +10,11 @@ from pycontain.cli.flags import LISTING_FORMAT, Verb, boolean, listing_filter, s
 from pycontain.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
+    from pycontain.image.manifests import ManifestList
     from pycontain.image.store import Image
 
 _NONE = "<none>"
@@ -60,7 +61,22 @@ def row(image: Image, name: str | None, now: int, full: bool) -> dict[str, Any]:
     }
 
 
-def listed_names(image: Image) -> list[str | None]:
+def _list_row(listed: ManifestList, name: str | None, full: bool) -> dict[str, Any]:
+    """Return the fields of a listing for a list of images: it has no time, and its own size."""
+    repository, tag = (_NONE, _NONE) if name is None else split_name(name)
+    digests = [known for known in listed.digests if split_name(known)[0] == repository]
+    return {
+        "ID": listed.digest if full else listed.digest[7:][:_SHORT_ID],
+        "Repository": repository,
+        "Tag": tag,
+        "Digest": digests[-1].partition("@")[2] if digests else _NONE,
+        "CreatedSince": "N/A",
+        "CreatedAt": "N/A",
+        "Size": output.human_size(listed.size),
+    }
+
+
+def listed_names(image: Image | ManifestList) -> list[str | None]:
     """Return the names of an image that have a row each: a repository without a tag has one too."""
     tagged = {split_name(name)[0] for name in image.names}
     others = {split_name(name)[0]: name for name in image.digests}
@@ -123,6 +139,12 @@ class _Filters:
             and (self.since is None or created > self.since)
         )
 
+    def pass_list(self, listed: ManifestList) -> bool:
+        """A list has no labels, and nobody knows its age."""
+        timed = self.before is not None or self.since is not None
+        dangling = not listed.names
+        return not (self.labels or timed) and self.dangling in (None, dangling)
+
     def pass_name(self, name: str | None) -> bool:
         return not self.references or any(_matches(name, text) for text in self.references)
 
@@ -130,12 +152,23 @@ class _Filters:
 def _rows(app: App, values: Values, pattern: str | None) -> list[dict[str, Any]]:
     filters = _Filters(app, values["filter"])
     now = time.time_ns()
-    return [
+
+    def names(found: Image | ManifestList) -> Iterator[str | None]:
+        for name in listed_names(found):
+            if filters.pass_name(name) and (pattern is None or _matches(name, pattern)):
+                yield name
+
+    rows = [
         row(image, name, now, values["no-trunc"])
         for image in app.engine.images.list()
         if filters.pass_image(image)
-        for name in listed_names(image)
-        if filters.pass_name(name) and (pattern is None or _matches(name, pattern))
+        for name in names(image)
+    ]
+    return rows + [
+        _list_row(listed, name, values["no-trunc"])
+        for listed in app.engine.manifests.list()
+        if filters.pass_list(listed)
+        for name in names(listed)
     ]
 
 

@@ -39,15 +39,14 @@ class Shown:
         verb: ``pull``, ``push`` or ``load``.
         quiet: nothing.
         error: on standard error.
-        heading: lines that come first, as soon as there is something to tell or all went well:
-            what cannot even begin is told by its error alone.
     """
 
-    def __init__(self, verb: str, *, quiet: bool, error: bool = False, heading: str = "") -> None:
+    def __init__(self, verb: str, *, quiet: bool, error: bool = False) -> None:
         self._lines = {} if quiet else _LINES[verb]
         self._write = streams.complain if error else streams.write
         self._error = error
-        self._heading = "" if quiet else heading
+        self._quiet = quiet
+        self._heading = ""
         stream = sys.stderr if error else sys.stdout
         self._bars = not quiet and stream is not None and stream.isatty()
         self._begun = False
@@ -64,6 +63,16 @@ class Shown:
             self._progress.stop()
         elif kind is None and not self._begun:
             self._write(self._heading)
+
+    def head(self, heading: str) -> None:
+        """Have lines come first, as soon as there is something to tell or all went well.
+
+        What cannot even begin is told by its error alone.
+        """
+        with self._lock:
+            self._heading = "" if self._quiet else heading
+            if self._begun:
+                self._write(self._heading)
 
     def _begin(self) -> None:
         self._begun = True

@@ -46,10 +46,16 @@ def _pull_one(app: App, values: Values, name: str) -> Pulled:
     from pycontain.cli.progress import Shown
     from pycontain.image import reference
 
-    ref = reference.parse(name)
-    heading = f"{ref.canonical if ref.digest else ref.tag}: Pulling from {ref.path}\n"
-    with Shown("pull", quiet=values["quiet"], heading=heading) as shown:
-        pulled = app.engine.images.pull(name, platform=values["platform"], report=shown.report)
+    with Shown("pull", quiet=values["quiet"]) as shown:
+
+        def asking(full: str) -> None:
+            ref = reference.parse(full)
+            what = ref.canonical if ref.digest else ref.tag or reference.DEFAULT_TAG
+            shown.head(f"{what}: Pulling from {ref.path}\n")
+
+        pulled = app.engine.images.pull(
+            name, platform=values["platform"], report=shown.report, asking=asking
+        )
     if not values["quiet"]:
         streams.write(f"Digest: {pulled.digest}\n")
     return pulled

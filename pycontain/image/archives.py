@@ -28,6 +28,7 @@ import msgspec
 from pycontain.errors import ImageError, InvalidInput, kernel_error
 from pycontain.image import compression, documents, members, reference
 from pycontain.image.documents import Descriptor, Index, Manifest, Platform
+from pycontain.image.extract import over
 from pycontain.image.index import REF_NAME
 from pycontain.kernel.paths import open_in_root
 from pycontain.store import files
@@ -349,7 +350,7 @@ def _spool(source: BinaryIO, file: BinaryIO, what: str, limit: int) -> None:
     while chunk := _blame(what, content):
         total += len(chunk)
         if kind and total > limit:
-            raise ImageError(f"{what}: unpacked more than {limit} bytes")
+            raise ImageError(f"{what}: unpacked more than {limit} bytes", over("image_max_size"))
         rest = memoryview(chunk)
         try:
             while rest:
@@ -522,7 +523,7 @@ class Archive:
         return found and msgspec.structs.replace(found, index=document)
 
     def _image(self, document: Document, manifest: Manifest) -> Found | None:
-        if not _is_image(manifest):
+        if documents.artifact_type(document.data) is not None:
             return None
         configuration = self._verified(manifest.config, documents.CONFIG_LIMIT)
         what = self._of(self._blob(manifest.config))
@@ -630,7 +631,10 @@ class Archive:
         while chunk := _blame(self._of(name), content):
             size += len(chunk)
             if size > self._limit:
-                raise ImageError(f"{self._of(name)}: unpacked more than {self._limit} bytes")
+                raise ImageError(
+                    f"{self._of(name)}: unpacked more than {self._limit} bytes",
+                    over("layer_max_size"),
+                )
         return size
 
     def _tags(self, entry: _Entry) -> tuple[str, ...]:
@@ -702,13 +706,6 @@ class Archive:
 
 class _MediaType(msgspec.Struct, frozen=True, rename="camel"):
     media_type: str = ""
-
-
-def _is_image(manifest: Manifest) -> bool:
-    """Whether it is one to run: signatures, charts and the like lie in layouts too."""
-    return manifest.config.media_type in documents.CONFIGS and all(
-        layer.media_type in documents.LAYERS for layer in manifest.layers
-    )
 
 
 def _annotated(descriptor: Descriptor) -> tuple[str, ...]:

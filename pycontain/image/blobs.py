@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from pycontain.errors import DigestMismatch, NotFound, StoreError
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from pycontain.store.layout import Layout
 
 CHUNK = 1 << 20
+KEPT = 24 * 3600
+"""Seconds that an interrupted download is kept after its last byte."""
 _WRITE_BACK = 16 << 20
+_LOCK = ".lock"
+_TICK = 0.02  # seconds: a file's time is that of the last timer interrupt (CONFIG_HZ, 100 at least)
 
 
 class Blobs:
@@ -106,7 +111,7 @@ class Blobs:
             ImageError: the descriptor's digest is none.
         """
         digits = documents.hex_of(descriptor.digest)
-        with files.Lock(f"{self._partial}/{digits}.lock") as lock:
+        with files.Lock(f"{self._partial}/{digits}{_LOCK}") as lock:
             if self.has(descriptor):
                 yield None
             else:
@@ -134,17 +139,27 @@ class Blobs:
         files.remove(path)
         return size
 
-    def sweep(self) -> int:
+    def sweep(self, since: float | None = None) -> int:
         """Remove what killed writers left, and return how many bytes that were.
 
-        Nobody may be writing: see ``ImageStore.collect``.
+        A partial file stays for as long as ``KEPT`` says: it is gone on with. Nobody may be
+        writing: see ``ImageStore.collect``.
+
+        Args:
+            since: seconds since the epoch; partial files that were written to after it go too.
         """
         freed = 0
+        now = time.time()
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(self._partial):
                 path = f"{self._partial}/{name}"
-                freed += os.stat(path).st_size
-                files.remove(path)
+                found = os.stat(path)
+                late = since is not None and found.st_mtime >= since - _TICK
+                # Of a clock that was set back: not kept for ever.
+                fresh = abs(now - found.st_mtime) < KEPT
+                if late or not fresh or name.endswith(_LOCK) or not found.st_size:
+                    freed += found.st_size
+                    files.remove(path)
         files.sweep(self.folder)
         return freed
 

@@ -9,7 +9,6 @@ Source: OCI image-spec 1.1 (manifest.md, config.md, layer.md); pax(1) for extend
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import stat
 import tarfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import msgspec
 
 from pycontain.errors import ImageError
-from pycontain.image import documents, recipes, work
+from pycontain.image import documents, packing, recipes, work
 from pycontain.image.documents import Descriptor
 from pycontain.store import files
 
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from pycontain.store.layout import Layout
 
     Progress = Callable[[str], None]
-
-# Labels of the builder's policy and marks of an overlay that the builder runs in.
-_FOREIGN_XATTRS = ("security.selinux", "trusted.overlay.", "user.overlay.")
 
 
 @contextmanager
@@ -101,8 +97,8 @@ def _commit(
     store.blobs.prepare()
     # The tree has thousands of files: one sync(2) costs less than an fsync(2) for each.
     os.sync()
-    work.install(f"{place}/tree", layout.layer(layer.digest))
-    work.install(f"{place}/layer.tar", store.blobs.path(layer.digest))
+    work.install((f"{place}/tree", layout.layer(layer.digest)))
+    work.install((f"{place}/layer.tar", store.blobs.path(layer.digest)))
     config = _configuration(recipe, tag, layer, epoch)
     manifest = _manifest(config, layer)
     return store.add(manifest, documents.MANIFEST, config, recipe.aliases(tag))
@@ -128,28 +124,6 @@ def _manifest(config: bytes, layer: Descriptor) -> bytes:
     return documents.manifest_of(described, [layer])
 
 
-class _HashingFile:
-    """What tarfile writes to: hashes while writing."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self._hash.update(data)
-        self._file.write(data)
-        self.size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self.size
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-
 def pack(tree: str, path: str, epoch: int) -> Descriptor:
     """Write the folder `tree` as a layer to the new file `path`, and set the times in `tree`.
 
@@ -162,12 +136,13 @@ def pack(tree: str, path: str, epoch: int) -> Descriptor:
     """
     try:
         with open(path, "xb") as file:
-            output = _HashingFile(file)
+            output = packing.Output(file, gzip=False)
             target = cast("BinaryIO", output)
             with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 links: dict[tuple[int, int], str] = {}
                 for name in _walk(tree):
                     _pack_entry(tar, tree, name, epoch, links)
+            output.finish()
         _clamp(tree, os.lstat(tree), epoch)
     except OSError as err:
         subject = err.filename if isinstance(err.filename, str) else path
@@ -213,8 +188,9 @@ def _clamp(path: str, info: os.stat_result, epoch: int) -> int:
 def _entry(
     path: str, name: str, info: os.stat_result, links: dict[tuple[int, int], str]
 ) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.mode = stat.S_IMODE(info.st_mode)
+    entry = packing.header(name, info)
+    if entry is None:
+        raise ImageError(f"pack: {path}: a socket cannot be in a layer")
     entry.uid = 0 if info.st_uid == os.geteuid() else info.st_uid
     entry.gid = 0 if info.st_gid == os.getegid() else info.st_gid
     inode = (info.st_dev, info.st_ino)
@@ -223,38 +199,12 @@ def _entry(
         return entry
     if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
         links[inode] = name
-    _set_kind(entry, path, info)
-    entry.pax_headers = _xattrs(path)
+    if entry.isreg():
+        entry.size = info.st_size
+    elif entry.issym():
+        entry.linkname = os.readlink(path)
+    entry.pax_headers = packing.attributes(path, follow=False)
     return entry
-
-
-def _set_kind(entry: tarfile.TarInfo, path: str, info: os.stat_result) -> None:
-    mode = info.st_mode
-    if stat.S_ISREG(mode):
-        entry.type, entry.size = tarfile.REGTYPE, info.st_size
-    elif stat.S_ISDIR(mode):
-        entry.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(mode):
-        entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(path)
-    elif stat.S_ISFIFO(mode):
-        entry.type = tarfile.FIFOTYPE
-    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        entry.type = tarfile.CHRTYPE if stat.S_ISCHR(mode) else tarfile.BLKTYPE
-        entry.devmajor, entry.devminor = os.major(info.st_rdev), os.minor(info.st_rdev)
-    else:
-        raise ImageError(f"pack: {path}: a socket cannot be in a layer")
-
-
-def _xattrs(path: str) -> dict[str, str]:
-    """Return the extended attributes as pax records; tarfile writes bytes through surrogates."""
-    names = sorted(os.listxattr(path, follow_symlinks=False))
-    return {
-        f"SCHILY.xattr.{name}": os.getxattr(path, name, follow_symlinks=False).decode(
-            "utf-8", "surrogateescape"
-        )
-        for name in names
-        if not name.startswith(_FOREIGN_XATTRS)
-    }
 
 
 def _tell(progress: Progress | None, line: str) -> None:

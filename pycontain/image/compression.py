@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 from pycontain.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 CHUNK = 1 << 20
 
@@ -109,10 +109,7 @@ class _Members:
 
 
 class _Frames:
-    """The content of a series of zstd frames.
-
-    The library does not tell an end in the middle: the tar inside does, and the digest.
-    """
+    """The content of a series of zstd frames; of their end the library does not tell."""
 
     def __init__(self, source: Reader) -> None:
         import zstandard
@@ -120,7 +117,7 @@ class _Frames:
         self._error = zstandard.ZstdError
         decoder = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
         # Of a stream it wants read() alone.
-        stream = cast("IO[bytes]", source)
+        stream = cast("IO[bytes]", _Followed(source))
         self._reader = decoder.stream_reader(stream, read_across_frames=True)
 
     def read(self, size: int, /) -> bytes:
@@ -128,6 +125,83 @@ class _Frames:
             return self._reader.read(size)
         except self._error as err:
             raise ImageError(f"zstd: damaged: {err}") from err
+
+
+class _Followed:
+    """A reader of zstd frames that sees where they end, without decoding them.
+
+    Source: RFC 8878, section 3.1.
+    """
+
+    def __init__(self, source: Reader) -> None:
+        self._source = source
+        self._steps = _frame_steps()
+        self._wanted = next(self._steps)  # bytes of the next field; less than 0: to be passed over
+        self._field = b""
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._source.read(size)
+        if chunk:
+            self._follow(chunk)
+        elif self._wanted != _MAGIC_SIZE or self._field:
+            raise ImageError("zstd: ends in the middle")
+        return chunk
+
+    def _follow(self, chunk: bytes) -> None:
+        at = 0
+        while at < len(chunk):
+            if self._wanted < 0:
+                step = min(-self._wanted, len(chunk) - at)
+                self._wanted += step
+                at += step
+                if not self._wanted:
+                    self._wanted = self._steps.send(b"")
+                continue
+            piece = chunk[at : at + self._wanted - len(self._field)]
+            self._field += piece
+            at += len(piece)
+            if len(self._field) == self._wanted:
+                field, self._field = self._field, b""
+                self._wanted = self._steps.send(field)
+
+
+_MAGIC_SIZE = 4
+
+
+def _frame_steps() -> Generator[int, bytes, None]:
+    """Yield what comes next of a series of frames: a field's size, or how many bytes to pass over.
+
+    A field is sent in return. Between frames it is a magic number's, which nothing else has.
+    """
+    while True:
+        magic = yield _MAGIC_SIZE
+        if magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5:  # a skippable frame
+            size = int.from_bytes((yield 2) + (yield 2), "little")
+            if size:
+                yield -size
+        elif magic == _ZSTD:
+            yield from _one_frame()
+        else:
+            raise ImageError("zstd: something else follows its end")
+
+
+def _one_frame() -> Generator[int, bytes, None]:
+    flags = (yield 1)[0]
+    single = flags >> 5 & 1
+    content_size = (single, 2, 4, 8)[flags >> 6]
+    header = (1 - single) + (0, 1, 2, 4)[flags & 3] + content_size
+    if header:
+        yield -header
+    last = 0
+    while not last:
+        block = int.from_bytes((yield 3), "little")
+        last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        if kind == 1:  # a byte that is repeated
+            size = 1
+        if size:
+            yield -size
+    if flags >> 2 & 1:
+        yield -4  # of the checksum
 
 
 def opened(source: Reader) -> tuple[Reader, str]:

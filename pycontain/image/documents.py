@@ -61,12 +61,19 @@ _LARGEST = (1 << 63) - 1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
+class Platform(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"os_version": "os.version", "os_features": "os.features"},
+):
     """For which machine an image is, in Go's words: ``linux``, ``arm64``, ``v8``."""
 
     architecture: str
     os: str
     variant: str = ""
+    os_version: str | None = None
+    os_features: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         words = (self.os, self.architecture, self.variant)
@@ -139,6 +146,48 @@ class _Kind(msgspec.Struct, frozen=True, rename="camel"):
     layers: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     manifests: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     fs_layers: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Typed(msgspec.Struct, frozen=True, rename="camel"):
+    media_type: str = ""
+
+
+class _Glance(msgspec.Struct, frozen=True, rename="camel"):
+    """What tells an image from another artifact."""
+
+    artifact_type: str = ""
+    config: _Typed = _Typed()
+    layers: tuple[_Typed, ...] = ()
+
+
+def artifact_type(data: bytes) -> str | None:
+    """Return what kind of artifact a manifest is of; None: of an image, or of nothing readable.
+
+    Registries and layouts hold signatures, charts and the like in manifests of their own
+    (image-spec, manifest.md, "Guidelines for Artifact Usage"), and some say that their
+    configuration is an image's.
+    """
+    try:
+        found = files.decode(data, _Glance)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if found.config.media_type not in CONFIGS:
+        return found.artifact_type or found.config.media_type or "unknown"
+    strange = next((one for one in found.layers if one.media_type not in LAYERS), None)
+    if strange is None:
+        return None
+    return found.artifact_type or strange.media_type or "unknown"
+
+
+def check_image(data: bytes, what: str) -> None:
+    """Check that a manifest is an image's.
+
+    Raises:
+        ImageError: it is an artifact's.
+    """
+    kind = artifact_type(data)
+    if kind is not None:
+        raise ImageError(f"{what}: not an image to run, but an artifact: {kind[:100]!r}")
 
 
 def digest_of(data: bytes) -> str:

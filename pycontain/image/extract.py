@@ -8,6 +8,7 @@ Source: OCI image-spec 1.1, layer.md; docs/layers.md says what becomes what.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 
@@ -28,19 +29,65 @@ _OF_THE_ARCHIVE = (
 )  # fmt: skip
 
 
+# What native/layer.c refuses by a bound: which, and the setting that says it.
+_BOUNDS = {
+    "the layer has more entries than are allowed": ("entries", "layer_max_entries"),
+    "the layer's files are larger than is allowed": ("bytes", "layer_max_size"),
+}
+
+
 class Limits:
-    """What a layer may have.
+    """What a layer, and an image, may have.
 
     Attributes:
-        entries: of its archive, whatever they are.
-        bytes: of data in its files, holes not counted.
+        entries: of a layer's archive, whatever they are.
+        bytes: of data in a layer's files, holes not counted.
+        image: the same of all layers that come together.
     """
 
-    __slots__ = ("bytes", "entries")
+    __slots__ = ("bytes", "entries", "image")
 
-    def __init__(self, entries: int = MAX_ENTRIES, bytes: int = MAX_BYTES) -> None:  # noqa: A002
+    def __init__(
+        self,
+        entries: int = MAX_ENTRIES,
+        bytes: int = MAX_BYTES,  # noqa: A002
+        image: int = MAX_BYTES,
+    ) -> None:
         self.entries = entries
         self.bytes = bytes
+        self.image = image
+
+
+class Budget:
+    """What the layers of an image have left; they count in threads of their own.
+
+    Args:
+        limits: of the image.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.image
+        self._used = 0
+        self._lock = _thread.allocate_lock()
+
+    def take(self, count: int) -> None:
+        """Count some more bytes of data.
+
+        Raises:
+            ImageError: there are more than the image may have.
+        """
+        with self._lock:
+            self._used += count
+            if self._used > self._most:
+                raise ImageError(
+                    f"the image's files are larger than is allowed: {self._most} bytes",
+                    over("image_max_size"),
+                )
+
+
+def over(setting: str) -> str:
+    """Return the hint of an error about a bound."""
+    return f"where the image is to be trusted, {setting} sets the bound"
 
 
 class Extracted:
@@ -82,9 +129,15 @@ class Extraction:
         rootless: the caller is in a user namespace: overlay's marks are ``user.`` attributes, and
             devices are left out.
         limits: of the layer.
+        budget: of the image.
     """
 
-    def __init__(self, root_fd: int, *, rootless: bool, limits: Limits) -> None:
+    def __init__(
+        self, root_fd: int, *, rootless: bool, limits: Limits, budget: Budget | None = None
+    ) -> None:
+        self._limits = limits
+        self._budget = budget
+        self._counted = 0
         self._layer = lib.layer_new(root_fd, rootless, limits.entries, limits.bytes)
         if self._layer == ffi.NULL:
             raise MemoryError
@@ -99,6 +152,10 @@ class Extraction:
         with ffi.from_buffer("char[]", data) as buffer:
             if lib.layer_feed(self._open(), buffer, len(buffer)) < 0:
                 raise self._error()
+        if self._budget is not None:
+            size = lib.layer_size(self._layer)
+            self._budget.take(size - self._counted)
+            self._counted = size
 
     def finish(self) -> Extracted:
         """End it, after the last bytes.
@@ -157,7 +214,7 @@ class Extraction:
                 implicit.discard(path)
             elif kind == b"L":
                 links[path] = next(words)
-            else:
+            elif kind == b"D":
                 left_out.append(path)
         # A later entry may have replaced one, or what it was in.
         folders = [path for path in implicit if lib.layer_has_folder(self._layer, path)]
@@ -170,6 +227,10 @@ class Extraction:
         where = shown(ffi.string(lib.layer_where(self._layer)))
         self.close()
         subject = f"layer: entry '{where}'" if where else "layer"
+        if why in _BOUNDS:
+            bound, setting = _BOUNDS[why]
+            most = f"{getattr(self._limits, bound)} {bound}"
+            return ImageError(f"{subject}: {why}: {most}", over(setting))
         if not number:
             return ImageError(f"{subject}: {why}")
         message = f"{subject}: {why}: {os.strerror(number).lower()}"

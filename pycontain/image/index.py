@@ -31,16 +31,23 @@ class IndexFile:
         self._path = path
 
     def read(self) -> tuple[Descriptor, ...]:
-        """Return the descriptors of all image manifests.
+        """Return the descriptors of all manifests, of images and of artifacts.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        return tuple(item for item in self.entries() if item.media_type in documents.MANIFESTS)
+
+    def entries(self) -> tuple[Descriptor, ...]:
+        """Return all descriptors, whatever they are of.
 
         Raises:
             StoreError: the file is damaged.
         """
         try:
-            index = files.load(self._path, documents.Index)
+            return files.load(self._path, documents.Index).manifests
         except NotFound:
             return ()
-        return tuple(item for item in index.manifests if item.media_type in documents.MANIFESTS)
 
     def name(self, descriptor: Descriptor, names: list[str]) -> list[str]:
         """Give names to an image, which may have none, and return those that others had.
@@ -56,6 +63,27 @@ class IndexFile:
         document["manifests"] = named(old, _plain(descriptor), names)
         files.write_atomic(self._path, files.dump(document))
         return taken
+
+    def replace(self, digest: str, descriptor: Descriptor) -> None:
+        """Have another document take the place of one, and its names.
+
+        Names by a digest stay behind: they mean what was.
+
+        Raises:
+            NotFound: it is not there any more.
+            StoreError: the file cannot be read or written.
+        """
+        document = self._load()
+        mine = [item for item in document["manifests"] if item["digest"] == digest]
+        if not mine:
+            raise NotFound(f"image {digest}: it was removed meanwhile")
+        gone = (digest, descriptor.digest)
+        others = [item for item in document["manifests"] if item["digest"] not in gone]
+        same = [item for item in document["manifests"] if item["digest"] == descriptor.digest]
+        names = [name for name in map(_name, mine + same) if name and "@" not in name]
+        new = [_with_name(_plain(descriptor), name) for name in dict.fromkeys(names) or [None]]
+        document["manifests"] = others + new
+        files.write_atomic(self._path, files.dump(document))
 
     def forget(self, digest: str, names: list[str] | None = None) -> None:
         """Take names away from the image with a digest, which stays; without `names` the image.

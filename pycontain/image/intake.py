@@ -7,8 +7,8 @@ the layers below; what does (folders that a layer does not list, links to files 
 have) is settled afterwards, bottom up.
 
 All happens in a folder of its own below ``work/``, whose lock says that its owner lives. Only when
-every layer of the image is whole and synced do they get their names, so a name in ``layers/`` is a
-whole layer after every kill and power cut.
+every layer of the image is whole do they get their names, so a name in ``layers/`` is a whole layer
+whoever is killed. Blobs are synced, folders are not: those have a mark (``marks``) until they are.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 from pycontain.errors import Cancelled, DigestMismatch, ImageError, RegistryError
 from pycontain.image import compression, documents, parents, work
 from pycontain.image.blobs import CHUNK
-from pycontain.image.extract import Extraction
+from pycontain.image.extract import Budget, Extraction
+from pycontain.image.marks import WRITTEN, Marks
 from pycontain.model.progress import LayerProgress
 from pycontain.store import files
 
@@ -68,7 +69,7 @@ class Intake:
         blobs: of that store.
         source: of the layers that are not there.
         rootless: overlay's attributes are ``user.`` ones.
-        limits: what a layer may have at most.
+        limits: what a layer, and all of them, may have at most.
         report: is told how far each layer is, from several threads.
     """
 
@@ -87,6 +88,7 @@ class Intake:
         self._source = source
         self._rootless = rootless
         self._limits = limits
+        self._budget = Budget(limits)
         self._report = report
         self._stop = threading.Event()
 
@@ -107,6 +109,8 @@ class Intake:
                 manifest.layers, configuration.rootfs.diff_ids, chains, strict=True
             )
         ]
+        # Of what came before, while there is nothing of ours to wait for.
+        Marks(self._layout).sync(WRITTEN)
         with work.folder(self._layout) as (place, _):
             self._bring(place, tasks)
             self._settle(place, tasks)
@@ -116,7 +120,9 @@ class Intake:
         with ThreadPoolExecutor(JOBS, "pycontain-layer") as pool:
             futures: list[Future[None]] = []
             try:
-                futures = [pool.submit(self._layer, place, task) for task in tasks]
+                # The largest first: else it is what all wait for in the end, on one core.
+                order = sorted(tasks, key=lambda task: task.layer.size, reverse=True)
+                futures = [pool.submit(self._layer, place, task) for task in order]
                 for future in futures:
                     future.result()
             except BaseException as err:  # noqa: BLE001 - raised again
@@ -128,6 +134,17 @@ class Intake:
                 raise _first_cause(futures, err) from None
 
     def _layer(self, place: str, task: _Task) -> None:
+        try:
+            self._attempt(place, task)
+        except DigestMismatch:
+            if not task.resumed:
+                raise
+            # An earlier try's bytes may have been lost with the power. The blob goes, and again.
+            task.resumed = False
+            files.remove_tree(f"{place}/{documents.hex_of(task.chain)}")
+            self._attempt(place, task)
+
+    def _attempt(self, place: str, task: _Task) -> None:
         unpacked = os.path.isdir(self._layout.layer(task.chain))
         with self._blobs.receive(task.layer) as partial:
             if partial is None and unpacked:
@@ -135,7 +152,9 @@ class Intake:
                 return
             with self._stored(task) if partial is None else self._coming(task, partial) as raw:
                 try:
-                    task.extracted = self._take(raw, place, task, unpacked=unpacked)
+                    task.extracted = self._take(
+                        raw, place, task, unpacked=unpacked, verified=partial is not None
+                    )
                 except RegistryError:
                     raise
                 except ImageError:
@@ -148,12 +167,18 @@ class Intake:
                 partial.finish()
         self.tell(task, "done", task.layer.size)
 
-    def _take(self, raw: Reader, place: str, task: _Task, *, unpacked: bool) -> Extracted | None:
+    def _take(
+        self, raw: Reader, place: str, task: _Task, *, unpacked: bool, verified: bool
+    ) -> Extracted | None:
+        """Unpack a layer. `verified`: whoever keeps the blob compares its digest."""
         if unpacked:
             _drain(raw)
             return None
-        content, _ = compression.opened(raw)
-        return self._unpack(content, f"{place}/{documents.hex_of(task.chain)}", task)
+        content, kind = compression.opened(raw)
+        folder = f"{place}/{documents.hex_of(task.chain)}"
+        # What is not compressed has one digest, which is not computed twice.
+        known = verified and not kind and task.layer.digest == task.diff_id
+        return self._unpack(content, folder, task, hashed=not known)
 
     @contextlib.contextmanager
     def _stored(self, task: _Task) -> Iterator[Reader]:
@@ -173,6 +198,7 @@ class Intake:
                 nonlocal reader
                 if reader is None:
                     if chunk := next(before, b""):
+                        task.resumed = True
                         return chunk
                     if partial.size == task.layer.size:
                         return b""
@@ -184,19 +210,22 @@ class Intake:
 
             yield _Counted(self, task, read, "downloading")
 
-    def _unpack(self, content: Reader, folder: str, task: _Task) -> Extracted:
+    def _unpack(self, content: Reader, folder: str, task: _Task, *, hashed: bool) -> Extracted:
         files.make_folder(folder, 0o755)
         try:
             with (
                 _opened(folder) as fd,
                 contextlib.closing(
-                    Extraction(fd, rootless=self._rootless, limits=self._limits)
+                    Extraction(
+                        fd, rootless=self._rootless, limits=self._limits, budget=self._budget
+                    )
                 ) as extraction,
             ):
-                found = hashlib.sha256()
+                found = hashlib.sha256() if hashed else None
 
                 def take(chunk: bytes) -> None:
-                    found.update(chunk)
+                    if found is not None:
+                        found.update(chunk)
                     extraction.feed(chunk)
 
                 with _Beside(take) as beside:
@@ -207,7 +236,7 @@ class Intake:
             raise
         except ImageError as err:
             raise type(err)(f"{task.layer.digest[7:19]}: {err.message}", err.hint) from err
-        if f"sha256:{found.hexdigest()}" != task.diff_id:
+        if found is not None and f"sha256:{found.hexdigest()}" != task.diff_id:
             raise DigestMismatch(
                 f"layer {task.layer.digest}: unpacked it has digest sha256:{found.hexdigest()}"
                 f" instead of {task.diff_id}"
@@ -229,10 +258,9 @@ class Intake:
         new = [task for task in tasks if task.extracted is not None]
         if not new:
             return
-        # Thousands of files: one sync(2) costs less than an fsync(2) for each.
-        os.sync()
-        for task in new:
-            work.install(f"{place}/{documents.hex_of(task.chain)}", self._layout.layer(task.chain))
+        names = [documents.hex_of(task.chain) for task in new]
+        Marks(self._layout).make(names)
+        work.install(*((f"{place}/{name}", self._layout.layer(name)) for name in names))
 
     def check(self) -> None:
         """Raise Cancelled where somebody gave up."""
@@ -248,13 +276,14 @@ class Intake:
 class _Task:
     """One layer of the image."""
 
-    __slots__ = ("chain", "diff_id", "extracted", "layer")
+    __slots__ = ("chain", "diff_id", "extracted", "layer", "resumed")
 
     def __init__(self, layer: Descriptor, diff_id: str, chain: str) -> None:
         self.layer = layer
         self.diff_id = diff_id
         self.chain = chain
         self.extracted: Extracted | None = None
+        self.resumed = False
 
 
 class _Counted:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pycontain.errors import DigestMismatch, ImageError, NotFound
 from pycontain.image import documents, reference
-from pycontain.image.intake import Intake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +48,7 @@ class _Fetched(NamedTuple):
     media_type: str
     manifest: Manifest
     list_: bytes | None
+    chosen: Descriptor | None
 
 
 def pull(
@@ -86,10 +86,13 @@ def pull(
         digest = ref.digest or registry.resolve(ref.path, wanted).digest
         if _is_meant(present, digest) and _is_whole(store, present, ref, digest):
             return Pulled(store.resolve(present.id), digest, new=False, name=called)
+    from pycontain.image.intake import Intake
+
     fetched = _fetch(registry, ref, wanted, platform)
-    data = _configuration(store, registry, ref, fetched.manifest.config)
+    data = configuration_of(store, registry, ref, fetched.manifest.config)
     configuration = documents.parse_configuration(data, fetched.manifest, str(ref))
-    _check_platform(configuration, platform, ref)
+    if not _is_stated(fetched.chosen, configuration):
+        _check_platform(configuration, platform, ref)
     store.blobs.prepare()
     with store.receiving():
         source = _Layers(registry, ref.path)
@@ -111,8 +114,8 @@ def pull(
 def _present(store: ImageStore, ref: Reference) -> Image | None:
     try:
         return store.resolve(str(ref) if ref.digest else ref.local)
-    except NotFound:
-        return None
+    except (NotFound, ImageError):
+        return None  # nothing; or a list, none of whose images is here
 
 
 def _is_meant(image: Image, digest: str) -> bool:
@@ -139,19 +142,27 @@ def _fetch(registry: Registry, ref: Reference, wanted: str, platform: Platform |
     got = registry.manifest(ref.path, wanted)
     parsed = documents.parse(got.data, got.media_type, str(ref))
     if isinstance(parsed, documents.Manifest):
-        return _Fetched(got.digest, got.data, got.media_type, parsed, None)
+        documents.check_image(got.data, str(ref))
+        return _Fetched(got.digest, got.data, got.media_type, parsed, None, None)
     chosen = documents.choose(parsed, platform or documents.host_platform(), str(ref))
     one = registry.manifest(ref.path, chosen.digest)
     documents.verify(one.data, chosen)
     manifest = documents.parse(one.data, chosen.media_type, f"{ref}: {chosen.digest}")
     if not isinstance(manifest, documents.Manifest):
         raise ImageError(f"{ref}: {chosen.digest}: an index inside of an index")
-    return _Fetched(got.digest, one.data, chosen.media_type, manifest, got.data)
+    documents.check_image(one.data, f"{ref}: {chosen.digest}")
+    return _Fetched(got.digest, one.data, chosen.media_type, manifest, got.data, chosen)
 
 
-def _configuration(
+def configuration_of(
     store: ImageStore, registry: Registry, ref: Reference, descriptor: Descriptor
 ) -> bytes:
+    """Return an image's configuration, of the store or of a registry.
+
+    Raises:
+        RegistryError: it could not be got.
+        DigestMismatch: it is not the one that it should be.
+    """
     if store.blobs.has(descriptor):
         return store.blobs.read(descriptor)
     data = bytearray()
@@ -164,6 +175,16 @@ def _configuration(
                 )
     documents.verify(bytes(data), descriptor)
     return bytes(data)
+
+
+def _is_stated(chosen: Descriptor | None, configuration: Configuration) -> bool:
+    """Whether an index says what the image is for: often it alone knows of the variant."""
+    platform = None if chosen is None else chosen.platform
+    own = configuration.platform
+    return platform is not None and (platform.os, platform.architecture) == (
+        own.os,
+        own.architecture,
+    )
 
 
 def _check_platform(

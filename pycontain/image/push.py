@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pycontain.image import reference
+from pycontain.errors import ImageError, NotFound, RegistryError
+from pycontain.image import documents, reference
 from pycontain.model.progress import LayerProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from pycontain.image.documents import Descriptor
+    from pycontain.image.blobs import Blobs
+    from pycontain.image.documents import Descriptor, Manifest
     from pycontain.image.intake import Report
     from pycontain.image.reference import Reference
     from pycontain.image.registry import Registry
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Tell = Callable[..., None]
 
 _AT_ONCE = 3
+_DEPTH = 4
 
 
 def push(
@@ -50,28 +53,102 @@ def push(
 
     Raises:
         RegistryError: it refused, or could not be reached.
-        StoreError: a blob is gone.
+        NotFound: a blob is gone.
     """
     descriptor, data, _ = store.raw(image)
     manifest, _ = store.read(image)
-    job = _Push(store, registry, ref, sources, report)
-    with ThreadPoolExecutor(_AT_ONCE, "pycontain-push") as pool:
-        blobs = {item.digest: item for item in (*manifest.layers, manifest.config)}
-        futures = [
-            pool.submit(job.blob, item, told=item is not manifest.config) for item in blobs.values()
-        ]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            registry.close()
-            for future in futures:
-                future.cancel()
-            raise
+    _Push(store.blobs, registry, ref, sources, report).all(manifest)
     digest = registry.put_manifest(
         ref.path, ref.tag or reference.DEFAULT_TAG, data, descriptor.media_type
     )
     return digest, len(data)
+
+
+class Origin(NamedTuple):
+    """Where the blobs of a manifest may be had that are not in the store.
+
+    Attributes:
+        repositories: of the registry that it goes to.
+        fetch: brings one into the store from where the manifest is from; None: from nowhere.
+    """
+
+    repositories: tuple[str, ...] = ()
+    fetch: Callable[[Descriptor], None] | None = None
+
+
+def push_list(
+    blobs: Blobs,
+    registry: Registry,
+    listed: Descriptor,
+    ref: Reference,
+    *,
+    origins: Mapping[str, Origin],
+    report: Report | None = None,
+) -> tuple[str, int, tuple[str, ...]]:
+    """Send a list of images to a registry: each image first, then the list.
+
+    Args:
+        blobs: of the store.
+        registry: of the reference's domain.
+        listed: the list.
+        ref: where to.
+        origins: of the manifests, by their digests.
+        report: is told how far each layer is, from several threads.
+
+    Returns:
+        The digest of the list there, its size in bytes, and the digests of its manifests.
+
+    Raises:
+        RegistryError: it refused, or could not be reached.
+        NotFound: what neither the store nor the registry has.
+        ImageError: a document is damaged.
+    """
+    index = documents.parse(blobs.read(listed), listed.media_type, f"list {listed.digest}")
+    assert isinstance(index, documents.Index)
+    for item in {item.digest: item for item in index.manifests}.values():
+        _push_member(blobs, registry, item, ref, origins, report, _DEPTH)
+    data = blobs.read(listed)
+    digest = registry.put_manifest(
+        ref.path, ref.tag or reference.DEFAULT_TAG, data, listed.media_type
+    )
+    return digest, len(data), tuple(dict.fromkeys(item.digest for item in index.manifests))
+
+
+def _push_member(
+    blobs: Blobs,
+    registry: Registry,
+    item: Descriptor,
+    ref: Reference,
+    origins: Mapping[str, Origin],
+    report: Report | None,
+    depth: int,
+) -> None:
+    if not blobs.has(item):
+        _check_there(registry, item, ref)
+        return
+    data = blobs.read(item)
+    parsed = documents.parse(data, item.media_type, f"manifest {item.digest}")
+    if isinstance(parsed, documents.Manifest):
+        origin = origins.get(item.digest, Origin())
+        _Push(blobs, registry, ref, origin.repositories, report, origin.fetch).all(parsed)
+    elif not depth:
+        raise ImageError(f"list {item.digest}: more than {_DEPTH} lists below each other")
+    else:
+        for below in parsed.manifests:
+            _push_member(blobs, registry, below, ref, origins, report, depth - 1)
+    registry.put_manifest(ref.path, item.digest, data, item.media_type)
+
+
+def _check_there(registry: Registry, item: Descriptor, ref: Reference) -> None:
+    """A list may name what nobody brought here: then the registry has to have it."""
+    try:
+        registry.resolve(ref.path, item.digest)
+    except RegistryError as err:
+        if err.status != 404:
+            raise
+        raise NotFound(
+            f"push {ref}: manifest {item.digest}: neither in the store nor in the repository"
+        ) from err
 
 
 class _Push:
@@ -79,18 +156,37 @@ class _Push:
 
     def __init__(
         self,
-        store: ImageStore,
+        blobs: Blobs,
         registry: Registry,
         ref: Reference,
         sources: tuple[str, ...],
         report: Report | None,
+        fetch: Callable[[Descriptor], None] | None = None,
     ) -> None:
-        self._store = store
+        self._blobs = blobs
+        self._fetch = fetch
         self._registry = registry
         self._ref = ref
         self._sources = sources
         self._report = report
         self._lock = threading.Lock()
+
+    def all(self, manifest: Manifest) -> None:
+        """Send what a manifest names."""
+        with ThreadPoolExecutor(_AT_ONCE, "pycontain-push") as pool:
+            blobs = {item.digest: item for item in (*manifest.layers, manifest.config)}
+            futures = [
+                pool.submit(self.blob, item, told=item is not manifest.config)
+                for item in blobs.values()
+            ]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                self._registry.close()
+                for future in futures:
+                    future.cancel()
+                raise
 
     def blob(self, item: Descriptor, *, told: bool) -> None:
         """Send one, unless it is there or another repository has it; `told`: it is a layer."""
@@ -111,7 +207,16 @@ class _Push:
             if self._registry.mount_blob(self._ref.path, item.digest, source):
                 tell("mounted", item.size, source)
                 return
-        path = self._store.blobs.path(item.digest)
+        if not self._blobs.has(item) and self._fetch is not None:
+            tell("uploading", 0)
+            self._fetch(item)
+        if not self._blobs.has(item):
+            raise NotFound(
+                f"push {self._ref}: blob {item.digest}: neither in the store nor in a repository"
+                f" of {self._ref.domain} that is known to have it",
+                "pull or load its image first",
+            )
+        path = self._blobs.path(item.digest)
         tell("uploading", 0)
         self._registry.upload_blob(
             self._ref.path,

@@ -18,10 +18,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from pycontain.errors import Conflict, InvalidInput, KernelError, StoreError, kernel_error
+from pycontain.errors import (
+    Conflict,
+    ImageError,
+    InvalidInput,
+    KernelError,
+    NotFound,
+    StoreError,
+    kernel_error,
+)
 from pycontain.image import documents, reference
 from pycontain.image.archives import NAME
-from pycontain.image.documents import Descriptor, Manifest
+from pycontain.image.documents import Descriptor, Index, Manifest
 from pycontain.image.index import REF_NAME
 from pycontain.store import files
 
@@ -37,6 +45,7 @@ FORMS = (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_FOLDER)
 
 _BLOBS = "blobs/sha256"
 _CHUNK = 1 << 20
+_DEPTH = 4
 # sendfile(2) takes no more at once.
 _MOST = 0x7FFFF000
 _RECORD = 20 * tarfile.BLOCKSIZE
@@ -46,7 +55,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """An image to write, and the names that it takes along, as the store has them."""
+    """An image or a list to write, and the names that it takes along, as the store has them."""
 
     manifest: Descriptor
     names: tuple[str, ...] = ()
@@ -62,7 +71,8 @@ def save(blobs: Blobs, images: Sequence[Saved], output: BinaryIO, form: str) -> 
         form: ``docker-archive`` or ``oci-archive``.
 
     Raises:
-        InvalidInput: another form.
+        InvalidInput: another form; docker's, for a list of images.
+        NotFound: what a list names is not there.
         ImageError: an image's manifest is none.
         DigestMismatch, StoreError: a blob is damaged, missing or cannot be read.
         KernelError: the output cannot be written.
@@ -125,6 +135,7 @@ class _Content:
     def __init__(self, blobs: Blobs, images: Sequence[Saved], *, beside: bool) -> None:
         images = _merged(images)
         self._blobs = blobs
+        self._beside = beside
         self._sizes: dict[str, int] = {}
         entries = [self._take(image) for image in images]
         self._documents = {
@@ -151,13 +162,41 @@ class _Content:
         data = self._blobs.read(image.manifest)
         manifest = documents.parse(data, image.manifest.media_type, what)
         if not isinstance(manifest, Manifest):
-            raise InvalidInput(f"save: {what}: is an index, not an image")
+            if self._beside:
+                raise InvalidInput(
+                    f"save: {what}: is a list of images, which docker's archives have not",
+                    f"--format {OCI_ARCHIVE} takes it whole",
+                )
+            self._take_list(image.manifest, manifest, what, _DEPTH)
+            return {}
         self._note((image.manifest, manifest.config, *manifest.layers))
         return {
             "Config": _path(manifest.config),
             "RepoTags": list(image.names) or None,
             "Layers": [_path(layer) for layer in manifest.layers],
         }
+
+    def _take_list(self, listed: Descriptor, index: Index, what: str, depth: int) -> None:
+        """Note what a list leads to; all of it has to be here."""
+        self._note((listed,))
+        for item in index.manifests:
+            self._check_there(item, what)
+            below = documents.parse(self._blobs.read(item), item.media_type, item.digest)
+            if isinstance(below, Manifest):
+                needed = (item, below.config, *below.layers)
+                for one in needed:
+                    self._check_there(one, what)
+                self._note(needed)
+            elif not depth:
+                raise ImageError(f"save: {what}: more than {_DEPTH} lists below each other")
+            else:
+                self._take_list(item, below, what, depth - 1)
+
+    def _check_there(self, item: Descriptor, what: str) -> None:
+        if not self._blobs.has(item):
+            raise NotFound(
+                f"save: {what}: blob {item.digest} is not in the store", "pull its images first"
+            )
 
     def _note(self, descriptors: Iterable[Descriptor]) -> None:
         for item in descriptors:

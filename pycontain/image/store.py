@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,7 @@ from pycontain.errors import ImageError, InvalidInput, NotFound, RegistryError, 
 from pycontain.image import documents, reference
 from pycontain.image.blobs import Blobs
 from pycontain.image.index import FROM_INDEX, REF_NAME, IndexFile
+from pycontain.image.marks import Marks
 from pycontain.model.container import ImageConfig
 from pycontain.store import files
 
@@ -120,8 +122,21 @@ class ImageStore:
             DigestMismatch: a document has not the size that it should.
         """
         descriptors = self._index.read()
-        digests = dict.fromkeys(item.digest for item in descriptors)
+        digests = dict.fromkeys(item.digest for item in descriptors if self._is_image(item))
         return tuple(self._image(digest, descriptors) for digest in digests)
+
+    def readable(self) -> tuple[Image, ...]:
+        """Return the images whose documents are not damaged, in the order in which they came.
+
+        Raises:
+            StoreError: the index is damaged.
+        """
+        descriptors = self._index.read()
+        found = []
+        for digest in dict.fromkeys(item.digest for item in descriptors):
+            with contextlib.suppress(StoreError, ImageError):
+                found.append(self._image(digest, descriptors))
+        return tuple(found)
 
     def ensure(
         self,
@@ -187,13 +202,14 @@ class ImageStore:
         Raises:
             StoreError: as for ``using`` and ``collect``.
         """
+        begun = time.time()
         try:
             with self.using():
                 yield
         except RegistryError:
             raise
         except ImageError:
-            self.collect()
+            self.collect(begun)
             raise
         self.collect()
 
@@ -225,6 +241,7 @@ class ImageStore:
         parsed = documents.parse(manifest, media_type, "manifest")
         if not isinstance(parsed, documents.Manifest):
             raise ImageError("manifest: an index, not an image")
+        documents.check_image(manifest, "manifest")
         documents.verify(configuration, parsed.config)
         self.blobs.add(configuration)
         digest = self.blobs.add(manifest)
@@ -283,11 +300,23 @@ class ImageStore:
         Raises:
             StoreError: the index cannot be written.
         """
+        marks = Marks(self._layout)
+        marked = marks.marked().intersection(name.removeprefix("sha256:") for name in image.layers)
+        if marked:
+            # Before a container is all that stands on them: ``collect`` may never come to it.
+            used = self._in_use()
+            if used is None or not marked.isdisjoint(name.removeprefix("sha256:") for name in used):
+                marks.sync()
         with files.Lock(self._layout.images_lock):
             self._index.forget(image.digest, None if names is None else [*names])
 
-    def collect(self) -> int | None:
-        """Remove what no image and nothing else stands on, and what killed processes left.
+    def collect(self, since: float | None = None) -> int | None:
+        """Remove what nothing in the index leads to and nobody stands on, and what the killed left.
+
+        Interrupted downloads stay for a day (``blobs.KEPT``): a later try goes on there.
+
+        Args:
+            since: seconds since the epoch; downloads that were written to after it go too.
 
         Returns:
             Bytes of blobs that were freed; None where somebody brings something in just now: then
@@ -300,20 +329,20 @@ class ImageStore:
         if not lock.acquire(wait=False):
             return None
         try:
-            freed, trees = self._unreferenced()
+            freed, trees = self._unreferenced(since)
         finally:
             lock.release()
         for tree in trees:
             files.remove_tree(tree)
         return freed
 
-    def _unreferenced(self) -> tuple[int, Words]:
+    def _unreferenced(self, since: float | None) -> tuple[int, Words]:
         """Remove blobs, and take layers out of sight; nobody is in ``using``."""
         kept_blobs, kept_layers = self._marked()
         trees = self._abandoned()
-        freed = self.blobs.sweep()
+        freed = self.blobs.sweep(since)
         for digest in self.blobs.digests():
-            if digest not in kept_blobs:
+            if kept_blobs is not None and digest not in kept_blobs:
                 freed += self.blobs.remove(digest)
         files.sweep(self._layout.images)
         if kept_layers is None:
@@ -323,6 +352,7 @@ class ImageStore:
                 # Half a layer must not have its name.
                 trees.append(f"{self._layout.work}/removed-{os.urandom(8).hex()}")
                 os.rename(f"{self._layout.layers}/{name}", trees[-1])
+        Marks(self._layout).sweep()
         return freed, trees
 
     def _abandoned(self) -> Words:
@@ -339,19 +369,41 @@ class ImageStore:
                 found.append(path)
         return found
 
-    def _marked(self) -> tuple[set[str], set[str] | None]:
+    def _marked(self) -> tuple[set[str] | None, set[str] | None]:
         """What is stood on: digests of blobs, and names of layers; None: of any of them."""
-        blobs: set[str] = set()
         layers: set[str] = set()
         for item in self._index.read():
-            manifest, configuration = self._documents(item)
-            blobs |= {item.digest, manifest.config.digest}
-            blobs |= {layer.digest for layer in manifest.layers}
+            if self._is_image(item):
+                _, configuration = self._documents(item)
+                layers |= {*documents.chain_ids(configuration.rootfs.diff_ids)}
+        used = self._in_use()
+        used = None if used is None else {*used}
+        self._make_durable(layers, used)
+        return self._marked_blobs(), None if used is None else layers | used
+
+    def _make_durable(self, layers: set[str], used: set[str] | None) -> None:
+        """Sync what stays without an image: there will be no blob to make it from (``marks``)."""
+        marks = Marks(self._layout)
+        bare = {f"sha256:{layer}" for layer in marks.marked()} - layers
+        if bare if used is None else bare & used:
+            marks.sync()
+
+    def _marked_blobs(self) -> set[str] | None:
+        """The blobs that the index leads to; None: not known, where what others put in is damaged.
+
+        That is no reason for anything to fail, but all blobs stay.
+        """
+        from pycontain.image import reach
+
+        blobs: set[str] = set()
+        for item in self._index.entries():
+            try:
+                blobs |= reach.reachable(self.blobs, item.digest, item.media_type)
+            except (ImageError, StoreError):
+                return None
             if (index := (item.annotations or {}).get(FROM_INDEX)) is not None:
                 blobs.add(index)
-            layers |= {*documents.chain_ids(configuration.rootfs.diff_ids)}
-        used = self._in_use()
-        return blobs, None if used is None else layers.union(used)
+        return blobs
 
     # ---- looking ----
 
@@ -378,16 +430,38 @@ class ImageStore:
         return self._complete(image)
 
     def _lookup(self, name: str) -> Image | None:
-        descriptors = self._index.read()
-        digest = _named(name, descriptors) or self._identified(name, descriptors)
-        return None if digest is None else self._image(digest, descriptors)
+        entries = self._index.entries()
+        descriptors = tuple(item for item in entries if item.media_type in documents.MANIFESTS)
+        digest = named(name, entries) or self._identified(name, descriptors)
+        listed = next((item for item in entries if item.digest == digest), None)
+        if listed is None or digest is None:
+            return None
+        if listed.media_type in documents.MANIFESTS:
+            return self._image(digest, descriptors)
+        return self._of_list(name, listed, descriptors)
+
+    def _of_list(self, name: str, listed: Descriptor, descriptors: tuple[Descriptor, ...]) -> Image:
+        """The image for this machine of a list that has the name."""
+        what = f"image {name}"
+        if listed.media_type not in documents.INDEXES:
+            raise ImageError(f"{what}: not an image, but {listed.media_type[:100]!r}")
+        with _damaged():
+            index = documents.parse(self.blobs.read(listed), listed.media_type, what)
+        assert isinstance(index, documents.Index)
+        chosen = documents.choose(index, documents.host_platform(), what).digest
+        if all(item.digest != chosen for item in descriptors):
+            raise ImageError(
+                f"{what}: a list of images, of which that for this machine is not here",
+                f"'pycontain manifest inspect {name}' shows the list",
+            )
+        return msgspec.structs.replace(self._image(chosen, descriptors), index=listed.digest)
 
     def _identified(self, name: str, descriptors: tuple[Descriptor, ...]) -> str | None:
         start = name.removeprefix("sha256:")
         if not (0 < len(start) <= 64 and _HEX.issuperset(start)):
             return None
         found: dict[str, str] = {}
-        for item in descriptors:
+        for item in filter(self._is_image, descriptors):
             config = self._manifest(item).config.digest
             if config.startswith(f"sha256:{start}"):
                 found[config] = item.digest
@@ -397,6 +471,7 @@ class ImageStore:
 
     def _image(self, digest: str, descriptors: tuple[Descriptor, ...]) -> Image:
         mine = [item for item in descriptors if item.digest == digest]
+        documents.check_image(self.blobs.read(mine[0]), f"image {digest}")
         manifest, document = self._documents(mine[0])
         names = [(item.annotations or {}).get(REF_NAME) for item in mine]
         return Image(
@@ -428,6 +503,9 @@ class ImageStore:
         with _damaged():
             return manifest, documents.parse_configuration(data, manifest, path)
 
+    def _is_image(self, descriptor: Descriptor) -> bool:
+        return documents.artifact_type(self.blobs.read(descriptor)) is None
+
     def _manifest(self, descriptor: Descriptor) -> Manifest:
         data = self.blobs.read(descriptor)
         path = self.blobs.path(descriptor.digest)
@@ -441,7 +519,10 @@ class ImageStore:
         for layer in image.layers:
             folder = self._layout.layer(layer)
             if not os.path.isdir(folder):
-                raise ImageError(f"image {image.id}: layer {layer}: not unpacked in {folder}")
+                raise ImageError(
+                    f"image {image.id}: layer {layer}: not unpacked in {folder}",
+                    "load or pull it again",
+                )
         return image
 
     def _hint(self) -> str | None:
@@ -467,7 +548,12 @@ def _is_id(name: str) -> bool:
     return name.startswith("sha256:") or (len(name) == 64 and _HEX.issuperset(name))
 
 
-def _named(name: str, descriptors: tuple[Descriptor, ...]) -> str | None:
+def named(name: str, descriptors: Iterable[Descriptor]) -> str | None:
+    """Return the digest of what the index calls `name`: a tag, or a digest at a registry.
+
+    Raises:
+        InvalidInput: it is no reference.
+    """
     if _is_id(name):
         return None
     ref = reference.parse(name)

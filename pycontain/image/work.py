@@ -35,16 +35,26 @@ def folder(layout: Layout) -> Iterator[tuple[str, files.Lock]]:
         lock.release()
 
 
-def install(source: str, target: str) -> None:
-    """Rename `source` to `target`, unless that is there: its name says what is in it.
+def install(*pairs: tuple[str, str]) -> None:
+    """Rename things to their names, unless those are there: a name says what is in it.
+
+    Args:
+        pairs: each from where, and the name; its folder is synced.
 
     Raises:
-        StoreError: it cannot be renamed.
+        StoreError: one cannot be renamed.
     """
-    if os.path.lexists(target):
-        return
-    try:
-        os.rename(source, target)
-        files.sync_folder(os.path.dirname(target))
-    except OSError as err:
-        raise files.store_error("commit", target, err) from err
+    folders: set[str] = set()
+    for source, target in pairs:
+        if os.path.lexists(target):
+            continue
+        try:
+            os.rename(source, target)
+        except OSError as err:
+            raise files.store_error("commit", target, err) from err
+        folders.add(os.path.dirname(target))
+    for folder in folders:
+        try:
+            files.sync_folder(folder)
+        except OSError as err:
+            raise files.store_error("commit", folder, err) from err

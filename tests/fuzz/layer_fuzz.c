@@ -117,7 +117,7 @@ static void read_notes(struct layer *layer)
     while (at < end) {
         char kind = *at++;
 
-        require(strchr("+-LD", kind) != NULL, "a note is of no kind");
+        require(strchr("+-LDW", kind) != NULL, "a note is of no kind");
         if (kind == '+')
             layer_has_folder(layer, at);
         at += strlen(at) + 1;

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,7 +16,20 @@ from pathlib import Path
 import pytest
 
 from tests.refused_layers import REFUSED, WHOLE, escapes
-from tests.tarball import archive, file, header, octal, padded, pax, symlink
+from tests.tarball import (
+    archive,
+    base256,
+    file,
+    folder,
+    hard_link,
+    header,
+    meta,
+    octal,
+    padded,
+    pax,
+    record,
+    symlink,
+)  # fmt: skip
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "native"
@@ -27,9 +41,58 @@ CC = shutil.which("cc")
 CLANG = shutil.which("clang")
 
 
+def whiteouts() -> list[bytes]:
+    """Before and after what they hide, of folders with something in them, and of all."""
+    return [
+        folder(".", mtime=6) + header("./.wh..wh..opq") + header(".wh.a"),
+        header(".wh.d") + folder("d") + file("d/x") + header("d/.wh..wh..opq"),
+        folder("d") + file("d/x") + header(".wh.d") + symlink("d", "x") + folder("d"),
+        header("d/.wh.e") + file("d/e/x") + header("d/.wh.e") + header("d/.wh.e"),
+        file("f") + header(".wh.f") + folder("f") + file("f/x") + file("f"),
+        folder(".wh..wh.plnk") + file(".wh..wh.plnk/1", b"x") + hard_link("a", ".wh..wh.plnk/1"),
+        hard_link("b/c", "below") + header(".wh.b") + folder("b/c") + header("b/.wh.c"),
+    ]
+
+
+def attributes() -> list[bytes]:
+    """Those that are set, and those that are not."""
+    names = ("user.a", "user.overlay.opaque", "trusted.overlay.redirect", "trusted.a",
+             "security.selinux", "security.SMACK64EXEC", "security.evm", "security.other",
+             "com.apple.a", "system.posix_acl_access")  # fmt: skip
+    capability = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
+    acl = struct.pack("<I" + "HHI" * 5, 2, 1, 7, -1 % 2**32, 2, 5, 9, 4, 5, -1 % 2**32,
+                      16, 5, -1 % 2**32, 32, 0, -1 % 2**32)  # fmt: skip
+    many = meta(b"x", b"".join(record(f"SCHILY.xattr.{name}", "y") for name in names))
+    return [
+        many + file("f") + many + folder("d") + many + symlink("l", "f"),
+        pax(SCHILY__xattr__security__capability=capability) + file("f", b"x", mode=0o4755),
+        pax(SCHILY__xattr__system__posix_acl_access=acl) + file("f"),
+        pax(SCHILY__xattr__system__posix_acl_default=acl) + folder("d") + header("d/p", b"6"),
+        pax(SCHILY__acl__access="user::rwx,user:x:rw-:9,g::r,m::rwx,o::-#c\nother:--x") + file("f"),
+        pax(SCHILY__acl__default="u::7,u:5:rwx,g::,m::r,o::x") + folder("d"),
+    ]
+
+
+def forms() -> list[bytes]:
+    """Headers of several kinds of tar, and what is not a file."""
+    more = header("g", b"S", size=1, extra={386: octal(0, 12) + octal(1, 12), 482: b"\1",
+                                            483: octal(9, 12)})  # fmt: skip
+    extension = (octal(5, 12) + octal(0, 12)).ljust(504, b"\0") + b"\0"
+    return [
+        more + padded(extension) + padded(b"x"),
+        header("star", prefix=b"q" * 131, extra={476: b"1" * 11, 508: b"tar\0"}),
+        file("ustar", b"3", prefix=b"p" * 150),
+        header("c", b"3", device=(1, 3)) + header("b", b"4", device=(7, 0)) + header("p", b"6"),
+        header("size", size=base256(3, 12)) + padded(b"abc"),
+        meta(b"L", b"l" * 200 + b"\0") + meta(b"K", b"t" * 300 + b"\0") + symlink("l", "t"),
+        pax(b"g", path="g", SCHILY__xattr__user__g="1", mtime="1.5") + file("f") + folder("d"),
+        file("a/b/c/d", b"x" * 5000) + symlink("s", "a/b") + file("s/f") + hard_link("h", "s/f"),
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
+    top = tmp_path_factory.mktemp("corpus")
     entries = [*(parts for parts, _, _ in REFUSED.values()), *escapes("../beside")]
     sparse = header("f", b"S", size=3, extra={386: octal(5, 12) + octal(3, 12), 483: octal(9, 12)})
     entries += [
@@ -39,11 +102,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             GNU__sparse__numbytes=3) + file("x", b"abc"),
         pax(b"g", uid=5, SCHILY__xattr__user__a="1") + symlink("l", ".") + file("l/l/f"),
     ]  # fmt: skip
+    entries += [*whiteouts(), *attributes(), *forms()]
     seeds = [WHOLE, *map(archive, entries)]
     for number, data in enumerate(seeds):
         if len(data) <= LARGEST:
-            (folder / f"{number:03}").write_bytes(data)
-    return folder
+            (top / f"{number:03}").write_bytes(data)
+    return top
 
 
 def build(compiler: str | None, folder: Path, *flags: str, **replaced: Path) -> Path:

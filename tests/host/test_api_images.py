@@ -233,6 +233,27 @@ def test_an_ordinary_user(user: User, server: Server, made: str) -> None:
     assert pulled.image.digests == (name[:-2] + "@" + digest,)
     assert {{event.step for event in told}} == {{"downloading", "done"}}, told
     assert engine.run(name).stdout == b"0\\n1\\n2\\n"
+    listed = engine.manifests.create("list:1", [name])
+    assert engine.manifests.push("list:1", name + "-all").members == (digest,)
+    assert [found.names for found in engine.manifests.list()] == [("list:1",)]
+    assert engine.manifests.delete("list:1").digest == listed.digest
+    assert not engine.manifests.exists("list:1")
+    # What an engine is given holds in its worker too.
+    from pycontain.config import Config
+    said = {{"search_registries": ("{server.domain}",), "layer_max_size": 9}}
+    other = Engine(settings=Config(said))
+    asked = []
+    assert other.images.pull("made:1", asking=asked.append).name == name
+    assert asked == [name]
+    images.remove(name, force=True)
+    try:
+        other.images.load("made.tar")
+    except ImageError as err:
+        assert "allowed: 9 bytes" in err.message and "layer_max_size" in err.hint, err
+    else:
+        raise AssertionError("the bound does not hold")
+    other.close()
+    assert images.pull(name).image.digest == digest
     output = io.BytesIO()
     images.save([name], output, form="docker-archive")
     images.save([name], "folder", form="oci-dir")

@@ -337,6 +337,29 @@ def test_whiteouts(root: Path) -> None:
     assert done.implicit == [b".", b"deep/er"]
 
 
+def test_a_folder_where_a_whiteout_was_is_opaque(root: Path) -> None:
+    """Whatever else of that name the layer had meanwhile."""
+    done = unpack(
+        root,
+        archive(
+            file("a"), header(".wh.a"), folder("a"), file("a/x"),
+            header(".wh.b"), file("b"), folder("b"), file("b/x"),
+            folder("c"), header(".wh.c"), symlink("c", "x"), folder("c"), file("c/x"),
+            symlink("d", "x"), header("./.wh.d"), header(".wh.d"), folder("d"), file("d/x"),
+            file("e/a"), header("e/.wh.a"), folder("e/a"), file("e/a/x"),
+            file("f", b"f"), header(".wh.f"),
+            file("plain"), folder("plain"), file("plain/x"),
+        ),
+    )  # fmt: skip
+    for name in ("a", "b", "c", "d", "e/a"):
+        assert os.getxattr(root / name, OPAQUE) == b"y", name
+    for name in ("e", "plain"):
+        assert OPAQUE not in os.listxattr(root / name), name
+    assert (root / "f").read_bytes() == b"f"
+    assert done.implicit == [b".", b"e"]
+    assert done.left_out == []
+
+
 def test_opaque_folders(root: Path) -> None:
     done = unpack(
         root,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pycontain.config import SETTINGS
 from pycontain.errors import ImageError, PycontainError
-from pycontain.image.extract import Limits, shown
+from pycontain.image.extract import Budget, Extraction, Limits, shown
 from tests.refused_layers import REFUSED, WHOLE, escapes, sparse
 from tests.tarball import archive, file, folder, hard_link, header, pax, symlink, tree, unpack
 
@@ -97,15 +98,41 @@ def test_a_deeper_tree_through_links_is_refused(place: Place) -> None:
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        (Limits(entries=3), "more entries than are allowed"),
-        (Limits(bytes=999), "larger than is allowed"),
+        (Limits(entries=3), "more entries than are allowed: 3 entries"),
+        (Limits(bytes=999), "larger than is allowed: 999 bytes"),
     ],
 )
 def test_limits(place: Place, limits: Limits, why: str) -> None:
     data = archive(folder("a"), file("b", b"x" * 500), header(".wh.c"), file("d", b"y" * 500))
-    with pytest.raises(ImageError, match=f"entry 'd': the layer.*{why}"):
+    with pytest.raises(ImageError, match=f"entry 'd': the layer.*{why}") as caught:
         unpack(place.root, data, limits=limits)
+    setting = "layer_max_entries" if limits.entries == 3 else "layer_max_size"
+    assert setting in (caught.value.hint or "")
+    assert setting in {known.name for known in SETTINGS}
     assert unpack(place.root, data, limits=Limits(entries=4, bytes=1000)).entries == 4
+
+
+def test_layers_have_a_bound_together(place: Place) -> None:
+    budget = Budget(Limits(image=1200))
+    for name in ("one", "two"):
+        (place.root / name).mkdir(parents=True)
+    data = archive(file("a", b"x" * 600))
+    fds = [os.open(place.root / name, os.O_RDONLY) for name in ("one", "two", ".")]
+    try:
+        for fd in fds[:2]:
+            with Extraction(fd, rootless=True, limits=Limits(), budget=budget) as extraction:
+                for at in range(0, len(data), 100):
+                    extraction.feed(data[at : at + 100])
+                assert extraction.finish().size == 600
+        with (
+            Extraction(fds[2], rootless=True, limits=Limits(), budget=budget) as extraction,
+            pytest.raises(ImageError, match=r"image's files .*: 1200 bytes") as caught,
+        ):
+            extraction.feed(archive(file("a", b"x")))
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert "image_max_size" in (caught.value.hint or "")
 
 
 def test_holes_are_not_counted(place: Place) -> None:
@@ -159,7 +186,7 @@ ENTRIES = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(st.lists(ENTRIES, max_size=25), st.integers(1, 2000))
 def test_any_entries_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, entries: list[bytes], piece: int
@@ -179,8 +206,6 @@ def test_what_the_store_lacks_is_not_the_images_fault(place: Place) -> None:
     fd = os.open(place.root, os.O_RDONLY)
     try:
         os.rmdir(place.root)
-        from pycontain.image.extract import Extraction
-
         with (
             Extraction(fd, rootless=True, limits=Limits()) as extraction,
             pytest.raises(PycontainError, match="entry 'f': make the file: no such file") as caught,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontain.errors import DigestMismatch, ImageError, KernelError, PycontainError
@@ -416,7 +416,6 @@ def test_very_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         images(io.BytesIO(data), tmp_path)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_no_archive_is_met_with_another_error(data: st.DataObject) -> None:
     """Whatever bits are turned in an archive, it is read or refused."""
@@ -823,7 +822,6 @@ def changed(value: Any, data: st.DataObject) -> Any:
     return data.draw(json_values)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_document_is_read_or_refused(data: st.DataObject) -> None:
     files = data.draw(st.sampled_from([made.oci_image(), made.docker_image()]))

@@ -12,9 +12,10 @@ import pytest
 
 from pycontain.errors import DigestMismatch, ImageError, StoreError
 from pycontain.image import documents
-from pycontain.image.blobs import CHUNK, Blobs, Partial
+from pycontain.image.blobs import CHUNK, KEPT, Blobs, Partial
 from pycontain.image.documents import Descriptor
 from pycontain.store.layout import Layout
+from tests.unit import imagefiles as made
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,7 +210,20 @@ def test_the_sweep(blobs: Blobs, tmp_path: Path) -> None:
         assert partial is not None
         partial.write(b"oth")
         raise ZeroDivisionError
-    assert blobs.sweep() == 3
+    path = tmp_path / "root/images/partial" / made.digest(b"other")[7:]
+    (path.parent / f"{path.name}.lock").touch()
+    assert blobs.sweep() == 0
+    assert partials(tmp_path) == [path.name]  # it is gone on with
+    written = path.stat().st_mtime
+    assert blobs.sweep(written + 1) == 0
+    assert partials(tmp_path) == [path.name]
+    for moment in (written - KEPT - 60, written + KEPT + 60):
+        path.write_bytes(b"oth")
+        os.utime(path, (moment, moment))
+        assert blobs.sweep() == 3
+        assert partials(tmp_path) == []
+    path.write_bytes(b"oth")
+    assert blobs.sweep(written) == 3
     assert partials(tmp_path) == []
     assert blobs.has(descriptor(CONTENT))
 

@@ -88,7 +88,7 @@ def test_what_follows_the_end(kind: str, most: int) -> None:
             content(Dripping(PACKS[kind](b"a" * 1000) + rest, most))
 
 
-@pytest.mark.parametrize("kind", ["gzip", "xz", "bzip2"])
+@pytest.mark.parametrize("kind", PACKED)
 def test_what_breaks_off(kind: str) -> None:
     packed = PACKS[kind](CONTENT)
     for end in (8, len(packed) // 2, len(packed) - 1):
@@ -134,7 +134,32 @@ def test_what_would_take_too_much_memory() -> None:
         content(io.BytesIO(b"\x28\xb5\x2f\xfd\x00\xa0" + bytes(20)))
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
+@given(
+    st.lists(st.binary(max_size=3000), max_size=3),
+    st.sampled_from([True, False]),
+    st.sampled_from([True, False]),
+    st.integers(0, 20_000),
+    st.integers(1, 5000),
+)
+def test_zstd_frames_end_where_they_do(
+    parts: list[bytes], checksum: bool, sized: bool, cut: int, most: int
+) -> None:
+    """Cut off anywhere but between two frames, it ends in the middle."""
+    packer = zstandard.ZstdCompressor(write_checksum=checksum, write_content_size=sized)
+    skipped = b"\x53\x2a\x4d\x18\x04\0\0\0skip"
+    frames = [packer.compress(b"first"), *(packer.compress(part) for part in parts), skipped]
+    packed = b"".join(frames)
+    borders = [sum(map(len, frames[:count])) for count in range(len(frames) + 1)]
+    cut = 4 + cut % (len(packed) - 3)
+    if cut in borders:
+        found = content(Dripping(packed[:cut], most))
+        assert found == b"".join([b"first", *parts])[: len(found)]
+        return
+    with pytest.raises(ImageError, match="zstd: ends in the middle"):
+        content(Dripping(packed[:cut], most))
+
+
 @given(st.sampled_from(PACKED), st.binary(max_size=200), st.data())
 def test_no_bytes_are_met_with_another_error(kind: str, tail: bytes, data: st.DataObject) -> None:
     whole = PACKS[kind](b"some content" * 20)

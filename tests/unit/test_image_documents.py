@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontain.errors import DigestMismatch, ImageError, InvalidInput
@@ -327,7 +327,6 @@ values = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(values, st.sampled_from(["", documents.MANIFEST, documents.INDEX, "x"]))
 def test_any_value_is_read_or_refused(value: Any, kind: str) -> None:
     data = made.encode(value)
@@ -338,7 +337,6 @@ def test_any_value_is_read_or_refused(value: Any, kind: str) -> None:
         documents.nanoseconds(found.created)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for start in (b"", b"{", b'{"config":', b'{"created":"'):
@@ -348,7 +346,6 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
             documents.parse_configuration(start + data, manifest(), "c")
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_configuration_with_one_thing_changed(data: st.DataObject) -> None:
     whole = json.loads(made.configuration(LAYERS, created="2026-01-01T00:00:00Z", config={

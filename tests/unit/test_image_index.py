@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pycontain.errors import StoreError
+from pycontain.errors import NotFound, StoreError
 from pycontain.image import documents
 from pycontain.image.documents import Descriptor
 from pycontain.image.index import REF_NAME, IndexFile
@@ -52,6 +52,22 @@ def test_names_are_given_and_taken(path: Path) -> None:
     assert sorted(names(path), key=str) == [(1, None), (2, "a:1"), (2, "b:1")]
     index.name(image(1), ["c:1"])
     assert (1, None) not in names(path)
+
+
+def test_another_takes_the_place_of_one(path: Path) -> None:
+    index = IndexFile(str(path))
+    index.name(image(1), ["a:1", "a@sha256:" + "0" * 64, "b:1"])
+    index.name(image(2), ["c:1"])
+    index.replace(image(1).digest, image(3, annotations={"kept": "yes"}))
+    assert sorted(names(path), key=str) == [(2, "c:1"), (3, "a:1"), (3, "b:1")]
+    assert {(item.annotations or {}).get("kept") for item in index.read()} == {None, "yes"}
+    index.replace(image(3).digest, image(2))
+    assert sorted(names(path), key=str) == [(2, "a:1"), (2, "b:1"), (2, "c:1")]
+    index.forget(image(2).digest, ["a:1", "b:1", "c:1"])
+    index.replace(image(2).digest, image(4))
+    assert names(path) == [(4, None)]
+    with pytest.raises(NotFound, match="removed meanwhile"):
+        index.replace(image(1).digest, image(5))
 
 
 def test_an_image_without_names(path: Path) -> None:
@@ -108,7 +124,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)  # each writes files that are synced
+@settings(max_examples=30)  # each writes files that are synced
 @given(steps)
 def test_any_order_of_namings(steps: list[tuple[int, list[str]]]) -> None:
     """A name belongs to one image; an image is there once for each name, or once without."""

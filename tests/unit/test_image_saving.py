@@ -19,6 +19,7 @@ from pycontain.errors import (
     ImageError,
     InvalidInput,
     KernelError,
+    NotFound,
     StoreError,
 )
 from pycontain.image import archives, documents, saving
@@ -207,8 +208,8 @@ def test_what_is_no_image(blobs: Blobs) -> None:
     document = made.index([])
     blobs.add(document)
     index = Descriptor(media_type=documents.INDEX, digest=made.digest(document), size=len(document))
-    with pytest.raises(InvalidInput, match="is an index"):
-        saving.save(blobs, [Saved(manifest=index)], io.BytesIO(), OCI_ARCHIVE)
+    with pytest.raises(InvalidInput, match="is a list of images"):
+        saving.save(blobs, [Saved(manifest=index)], io.BytesIO(), DOCKER_ARCHIVE)
     wrong = Descriptor(
         media_type=documents.MANIFEST, digest=made.digest(document), size=len(document)
     )
@@ -227,6 +228,47 @@ def test_an_output_that_is_full(blobs: Blobs) -> None:
         pytest.raises(KernelError, match="write: the archive: no space left on device"),
     ):
         saving.save(blobs, [image(blobs, LAYERS)], full, DOCKER_ARCHIVE)
+
+
+def _files(path: str) -> dict[str, bytes]:
+    """The files of an archive or a folder, by their names."""
+    if os.path.isdir(path):
+        found = [os.path.join(above, name) for above, _, names in os.walk(path) for name in names]
+        return {os.path.relpath(name, path): _content(name) for name in found}
+    with tarfile.open(path) as archive:
+        members = [(one.name, archive.extractfile(one)) for one in archive if one.isreg()]
+        return {name: file.read() for name, file in members if file is not None}
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("form", [OCI_ARCHIVE, OCI_FOLDER])
+def test_a_list_goes_out_whole(form: str, blobs: Blobs, tmp_path: Path) -> None:
+    one, two = image(blobs, LAYERS), image(blobs, LAYERS[:1])
+    inner = made.index([made.descriptor(documents.MANIFEST, blobs.read(two.manifest))])
+    outer = made.index(
+        [
+            made.descriptor(documents.INDEX, inner),
+            made.descriptor(documents.MANIFEST, blobs.read(one.manifest), annotations={"a": "b"}),
+        ],
+        annotations={"kept": "yes"},
+    )
+    for document in (inner, outer):
+        blobs.add(document)
+    top = Descriptor(media_type=documents.INDEX, digest=made.digest(outer), size=len(outer))
+    out = _files(write(blobs, [Saved(manifest=top, names=("list:1",))], tmp_path / "out", form))
+    [item] = json.loads(out["index.json"])["manifests"]
+    assert (item["mediaType"], item["digest"]) == (documents.INDEX, top.digest)
+    assert item["annotations"][REF_NAME] == "docker.io/library/list:1"
+    assert out[made.blob_name(outer)] == outer
+    assert out[made.blob_name(inner)] == inner
+    assert {f"blobs/sha256/{digest[7:]}" for digest in blobs.digests()} <= set(out)
+    blobs.remove(two.manifest.digest)
+    with pytest.raises(NotFound, match=f"blob {two.manifest.digest} is not in the store"):
+        write(blobs, [Saved(manifest=top)], tmp_path / "again", form)
 
 
 def test_a_reader_that_goes_away(blobs: Blobs) -> None:

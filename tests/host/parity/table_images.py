@@ -71,7 +71,9 @@ _RMI = scene(
     "run -d --name runs --init BOX sleep 1000",
     Row("rmi busybox", err="must force"),
     Row("rmi -f @id:20", err="is being used by running container"),
+    "ps --format '{{.Names}} {{.Image}}'",
     "rmi -f busybox",
+    "ps --format '{{.Names}} {{.Image}}'",
     "images -q -f dangling=true",
     "exec runs echo goes on",
     "image ls --format '{{.Repository}} {{.Tag}}' -f dangling=true",
@@ -351,6 +353,20 @@ _LOGIN = scene(
     Row("logout --help", any_out=True),
 )
 
+_INSPECT = scene(
+    "image inspect",
+    *(
+        f"image inspect -f '{form}' {name}"
+        for name in ("busybox", "tooled")
+        for form in (
+            "{{.Parent}}|{{.Comment}}|{{.Author}}|{{.DockerVersion}}|{{.Variant}}|{{.OsVersion}}",
+            "{{.Architecture}}|{{.Os}}|{{.RootFS.Type}}|{{json .RootFS.Layers}}",
+            "{{json .Config.OnBuild}} {{json .Config.Shell}} {{.Config.StopSignal}}",
+            "{{eq .Size .VirtualSize}} {{.RepoTags}} {{.RepoDigests}}",
+        )
+    ),
+)
+
 _EXIST = scene(
     "image exists",
     *(
@@ -371,5 +387,5 @@ _EXIST = scene(
 )
 
 SCENES = (
-    _TAG, _RMI, _PRUNED, _HISTORY, _ARCHIVES, _REGISTRY, _DIGEST, _LOGIN, _EXIST,
+    _TAG, _RMI, _PRUNED, _HISTORY, _ARCHIVES, _REGISTRY, _DIGEST, _LOGIN, _INSPECT, _EXIST,
 )  # fmt: skip
