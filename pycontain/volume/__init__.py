@@ -1,0 +1,1 @@
+"""Volumes: folders with names, which outlive the containers that use them."""
