@@ -30,16 +30,16 @@ SANITIZE_STATIC = [
     "-static", "-g", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error",
 ]  # fmt: skip
 INSIDE = ("init",)
-EXECUTOR = ["plan.c", "message.c", "executor.c", "steps.c", "process.c", "hook.c"]
+EXECUTOR = ["plan.c", "netlink.c", "message.c", "executor.c", "steps.c", "process.c", "hook.c"]
 PROGRAMS = {
-    "monitor": ["monitor.c", "event.c", "log.c", "record.c", *EXECUTOR],
+    "monitor": ["monitor.c", "forward.c", "carry.c", "event.c", "log.c", "record.c", *EXECUTOR],
     "runner": ["runner.c", *EXECUTOR],
     "init": ["init.c"],
     "holder": ["holder.c"],
 }
 EXTENSIONS = {
     "seccomp_build": ([], ["-lseccomp"]),
-    "kernel_build": (["spawn.c", "apart.c", "plan.c", "message.c", "hook.c"], []),
+    "kernel_build": (["spawn.c", "apart.c", "plan.c", "netlink.c", "message.c", "hook.c"], []),
     "layer_build": (["layer.c", "tree.c", "tar.c", "pax.c", "acl.c"], []),
 }
 

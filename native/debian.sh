@@ -2,8 +2,8 @@
 # What install.sh and tests/run share: Debian's packages. Sourced, so it changes nothing by itself.
 
 # gcc, libc6-dev, libseccomp-dev and python3-dev compile the native parts; busybox-static is what
-# the image "busybox" is made of.
-BUILD_PACKAGES="gcc libc6-dev libseccomp-dev python3 python3-dev python3-venv busybox-static"
+# the image "busybox" is made of; networks are made with nftables.
+BUILD_PACKAGES="gcc libc6-dev libseccomp-dev python3 python3-dev python3-venv busybox-static nftables"
 BUNDLE=/etc/ssl/certs/ca-certificates.crt
 
 say() {

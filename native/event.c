@@ -17,6 +17,7 @@
 
 #define JOURNAL "journal"
 #define ABOUT "event"
+#define AFTER "event.after"
 #define ABOUT_MOST (64 << 10)
 #define ATTEMPTS 100
 
@@ -69,28 +70,39 @@ static void append(int folder, const char *line, size_t size)
     close(fd);
 }
 
-/* Read at each event, because `rename` replaces it; where it is gone, what it said last holds. */
-static void read_about(struct events *events)
+/* A file of the container's state folder as a string, NULL where there is none. */
+static char *read_text(const struct events *events, const char *name)
 {
-    int fd = openat(events->state, ABOUT, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(events->state, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat info;
-    char *text;
+    char *text = NULL;
 
     if (fd < 0)
-        return;
+        return NULL;
     if (fstat(fd, &info) == 0 && info.st_size > 0 && info.st_size <= ABOUT_MOST &&
         (text = malloc((size_t)info.st_size + 1))) {
         ssize_t n = read(fd, text, (size_t)info.st_size);
 
         if (n == info.st_size) {
             text[n] = 0;
-            free(events->about);
-            events->about = text;
         } else {
             free(text);
+            text = NULL;
         }
     }
     close(fd);
+    return text;
+}
+
+/* Read at each event, because `rename` replaces it; where it is gone, what it said last holds. */
+static void read_about(struct events *events)
+{
+    char *text = read_text(events, ABOUT);
+
+    if (!text)
+        return;
+    free(events->about);
+    events->about = text;
 }
 
 static void tell(struct events *events, const char *action, const char *result)
@@ -109,6 +121,25 @@ static void tell(struct events *events, const char *action, const char *result)
         return;
     append(events->folder, line, (size_t)size);
     free(line);
+}
+
+/* What the end brings about for others, volumes that are unmounted: a line each, whole but for the
+ * time. */
+static void tell_after(const struct events *events)
+{
+    char *text = read_text(events, AFTER), *rest = text, *part, *line;
+    int size;
+
+    while (rest && (part = strsep(&rest, "\n"))) {
+        if (!*part)
+            continue;
+        size = asprintf(&line, "{\"time\":%llu,%s\n", (unsigned long long)now_ns(), part);
+        if (size < 0)
+            break;
+        append(events->folder, line, (size_t)size);
+        free(line);
+    }
+    free(text);
 }
 
 void events_begin(struct events *events)
@@ -149,8 +180,10 @@ void events_end(struct events *events, int code, bool last)
     if (events->folder < 0)
         return;
     tell(events, events->end, result);
-    if (last)
+    if (last) {
+        tell_after(events);
         unlinkat(events->state, ABOUT, 0);
+    }
     /* Before the owner hears of the end: from then on an exec keeps no file system of the store busy.
      * The container's own records are in the same state folder, which stays open for them. */
     close(events->folder);

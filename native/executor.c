@@ -1,5 +1,6 @@
 /* The host's side of the executor. See executor.h. */
 #include "executor.h"
+#include "netlink.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -158,6 +159,14 @@ static int clone_container(struct executor *e, uint64_t flags, uint32_t next)
     return message_send(e->peer, &go, -1);
 }
 
+/* The clone's end of a link is born in its network namespace, which only its pid names. */
+static int host_links(struct executor *e, const struct step *step)
+{
+    struct batch batch = {step->args[0].data, step->args[0].size, arg_number(step, 1), e->pid};
+
+    return netlink_step(&batch, step, 2, e->failure.subject, sizeof(e->failure.subject));
+}
+
 static int host_step(struct executor *e, uint32_t index)
 {
     const struct step *step = &e->plan->steps[index];
@@ -180,6 +189,8 @@ static int host_step(struct executor *e, uint32_t index)
         return write_proc(e->pid, "gid_map", arg_text(step, 1));
     case OP_OOM_SCORE:
         return write_proc(e->pid, "oom_score_adj", arg_text(step, 0));
+    case OP_NETLINK_HOST:
+        return host_links(e, step);
     case OP_READY:
     case OP_SYNC:
         return e->sync(e->context, index);
@@ -191,7 +202,9 @@ static int host_step(struct executor *e, uint32_t index)
 
 static int failed(struct executor *e, uint32_t step, int error)
 {
-    e->failure = (struct failure){.step = step, .error = error};
+    /* The subject stays: a step that has several objects has named the one. */
+    e->failure.step = step;
+    e->failure.error = error;
     return -1;
 }
 

@@ -15,6 +15,7 @@ ffibuilder.cdef(
     int fsmount(int fs, unsigned attributes);
     int open_tree(int dir, const char *path, unsigned flags);
     int move_mount(int from, int dir, const char *path);
+    int unmount(const char *path);
     int mount_setattr(int fd, unsigned flags, uint64_t set, uint64_t clear, uint64_t propagation);
     int mount_idmap(int fd, unsigned flags, int user_namespace);
     int idle_in_user_namespace(int *pidfd);
@@ -85,6 +86,8 @@ static int move_mount(int from, int dir, const char *path)
 {
     return sys_move_mount(from, "", dir, path, MOVE_MOUNT_F_EMPTY_PATH);
 }
+/* <sys/mount.h> has functions of our names. 2 and 8: MNT_DETACH, UMOUNT_NOFOLLOW (umount2(2)). */
+static int unmount(const char *path) { return (int)syscall(SYS_umount2, path, 2 | 8); }
 static int mount_setattr(int fd, unsigned flags, uint64_t set, uint64_t clear,
                          uint64_t propagation)
 {

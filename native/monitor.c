@@ -9,6 +9,7 @@
  * attached later is an onlooker: when one does not read, it is told how much it missed. */
 #include "event.h"
 #include "executor.h"
+#include "forward.h"
 #include "frame.h"
 #include "log.h"
 #include "record.h"
@@ -65,6 +66,7 @@ static struct monitor {
     struct record record;
     struct log log;
     struct events events;
+    struct forward forward;
     struct client clients[CLIENTS];   /* [0] is the owner */
     struct stream streams[2];
     int null, signals, listener, input, slave;
@@ -412,7 +414,7 @@ static void keep_our_ends(void)
     for (int fd = PLAN_FIRST_FD; fd < last; fd++)
         if (fd != m.record.folder && fd != m.record.state && fd != m.cgroup && fd != m.leash &&
             fd != m.events.folder && fd != m.events.state &&
-            fd != m.clients[0].fd)
+            fd != m.clients[0].fd && !forward_holds(&m.forward, fd))
             close(fd);
     for (int i = 0; i < 3; i++)
         if (m.executor.stdio[i] != m.null)
@@ -487,6 +489,9 @@ static int take_setting(const struct step *step)
         m.events.end = arg_text(step, 3);
         m.events.more = arg_text(step, 4);
         return 0;
+    case OP_PUBLISH:
+        return forward_add(&m.forward, arg_fd(step, 0), arg_text(step, 1),
+                           (uint16_t)arg_number(step, 2));
     case OP_TRACE:
         m.executor.trace = arg_fd(step, 0);
         return 0;
@@ -538,7 +543,7 @@ static int set_up(void)
 {
     m.null = m.signals = m.listener = m.input = m.slave = m.cgroup = m.leash = -1;
     m.record.reserved = m.record.net = -1;
-    m.events.folder = m.events.memory = -1;
+    m.events.folder = m.events.memory = m.forward.watch = -1;
     m.executor.trace = m.executor.cgroup = m.record.cgroup = m.record.folder = m.record.state = -1;
     /* Field by field: an initialiser would touch their buffers. */
     m.streams[0].fd = m.streams[1].fd = -1;
@@ -642,6 +647,8 @@ static bool reap(void)
             m.used[0] = microseconds(&used.ru_utime) + microseconds(&used.ru_stime);
             m.used[1] = (uint64_t)used.ru_maxrss * 1024;
             main_ended = true;
+        } else {
+            forward_reaped(&m.forward, pid, status, now_ms());
         }
     return main_ended;
 }
@@ -670,6 +677,8 @@ static void ended(void)
         m.listener = -1;
         unlinkat(m.record.state, "attach", 0);
     }
+    /* Before the record: whoever hears of the end finds its ports free. */
+    forward_end(&m.forward);
     if (m.record.folder >= 0)
         record_exit(&m.record, m.status, m.reason, m.log.lost);
     if (m.record.net >= 0)
@@ -693,7 +702,7 @@ static short client_events(const struct client *client, bool pending_for_owner)
 
 static int poll_once(int timeout)
 {
-    enum { SIGNALS, LISTENER, LEASH, MEMORY, INPUT, STREAM, OWNER = STREAM + 2, COUNT = OWNER + CLIENTS };
+    enum { SIGNALS, LISTENER, LEASH, MEMORY, PORTS, INPUT, STREAM, OWNER = STREAM + 2, COUNT = OWNER + CLIENTS };
     struct pollfd fds[COUNT];
     bool waiting = false;
 
@@ -703,6 +712,8 @@ static int poll_once(int timeout)
     fds[LISTENER] = (struct pollfd){.fd = m.listener, .events = POLLIN};
     fds[LEASH] = (struct pollfd){.fd = m.leash, .events = POLLIN};
     fds[MEMORY] = (struct pollfd){.fd = m.events.memory, .events = POLLPRI};
+    fds[PORTS] = (struct pollfd){.fd = forward_watch(&m.forward, now_ms(), &timeout),
+                                 .events = POLLIN};
     fds[INPUT] = (struct pollfd){.fd = waiting ? m.input : -1, .events = POLLOUT};
     for (int i = 0; i < 2; i++)
         fds[STREAM + i] = (struct pollfd){.fd = m.streams[i].held ? -1 : m.streams[i].fd,
@@ -736,6 +747,8 @@ static int poll_once(int timeout)
         accept_client();
     if (fds[MEMORY].revents)
         events_oom(&m.events);
+    if (fds[PORTS].revents)
+        forward_start(&m.forward, now_ms());
     if (fds[LEASH].revents) {
         close(m.leash);
         m.leash = -1;
@@ -818,7 +831,7 @@ static void clean_up(void)
     execve(argv[0], argv, envp);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const char *why;
     bool cleaned;
@@ -832,6 +845,7 @@ int main(void)
         return 2;
     }
     close(PLAN_FD);
+    m.forward.title = argc ? strstr(argv[0], "monitor") : NULL;
     if (set_up())
         return 1;
     if (executor_run(&m.executor) < 0) {

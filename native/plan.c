@@ -1,5 +1,6 @@
 /* Reading a plan and refusing a bad one. See plan.h for the form. */
 #include "plan.h"
+#include "netlink.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_HOLD] = {"hold", SIDE_SETTING, "f"},
     [OP_LEASH] = {"leash", SIDE_SETTING, "f"},
     [OP_EVENTS] = {"events", SIDE_SETTING, "ffsss"},
+    [OP_PUBLISH] = {"publish", SIDE_SETTING, "fsn"},
     [OP_DEVICES] = {"devices", SIDE_HOST, "fb"},
     [OP_JOIN_FIRST] = {"join_first", SIDE_HOST, "fn"},
     [OP_INITIAL_AFFINITY] = {"initial_affinity", SIDE_HOST, "b"},
@@ -27,6 +29,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_CLONE] = {"clone", SIDE_HOST, "n"},
     [OP_ID_MAPS] = {"id_maps", SIDE_HOST, "ss"},
     [OP_OOM_SCORE] = {"oom_score", SIDE_HOST, "s"},
+    [OP_NETLINK_HOST] = {"netlink_host", SIDE_HOST, "bnl"},
     [OP_READY] = {"ready", SIDE_HOST, ""},
     [OP_SYNC] = {"sync", SIDE_HOST, "s"},
     [OP_IDENTITY] = {"identity", SIDE_CONTAINER, "nn"},
@@ -47,6 +50,7 @@ const struct op_row plan_ops[OP_COUNT] = {
     [OP_HOSTNAME] = {"hostname", SIDE_CONTAINER, "s"},
     [OP_DOMAINNAME] = {"domainname", SIDE_CONTAINER, "s"},
     [OP_LOOPBACK] = {"loopback", SIDE_CONTAINER, ""},
+    [OP_NETLINK] = {"netlink", SIDE_CONTAINER, "bl"},
     [OP_CONSOLE] = {"console", SIDE_CONTAINER, "nnn"},
     [OP_HOOK] = {"hook", SIDE_CONTAINER, "sllnss"},
     [OP_PIVOT] = {"pivot", SIDE_CONTAINER, "n"},
@@ -121,6 +125,17 @@ static int parse_arg(char kind, const struct arg *arg, uint32_t fds, const char 
     }
 }
 
+static int check_batch(const struct step *step, const char **why)
+{
+    const char *wrong = NULL;
+
+    if (step->op == OP_NETLINK)
+        wrong = netlink_check(step->args[0].data, step->args[0].size, 0);
+    else if (step->op == OP_NETLINK_HOST)
+        wrong = netlink_check(step->args[0].data, step->args[0].size, arg_number(step, 1));
+    return wrong ? refuse(why, wrong) : 0;
+}
+
 /* One step at `at` with `left` bytes; returns its size, 0 when it is bad. */
 static size_t parse_step(const char *at, size_t left, uint32_t fds, struct step *step,
                          const char **why)
@@ -153,6 +168,8 @@ static size_t parse_step(const char *at, size_t left, uint32_t fds, struct step 
     }
     if (offset != size)
         return refuse(why, "a step is longer than its arguments"), 0;
+    if (check_batch(step, why) < 0)
+        return 0;
     return size;
 }
 
@@ -316,4 +333,13 @@ size_t list_count(const struct step *step, int index)
     for (const char *at = NULL; (at = list_next(step, index, at));)
         count++;
     return count;
+}
+
+const char *list_entry(const struct step *step, int index, size_t number)
+{
+    const char *at = list_next(step, index, NULL);
+
+    while (at && number--)
+        at = list_next(step, index, at);
+    return at;
 }

@@ -40,6 +40,8 @@ enum op {
     OP_HOLD,      /* a descriptor (a lock) to close once the run record is written */
     OP_LEASH,     /* pidfd: when that process ends, so does what is run */
     OP_EVENTS,    /* journal's folder, state folder, action at the start, at the end, attributes */
+    OP_PUBLISH,   /* socket, that is held until the end; address and port of the container that a
+                       forwarder connects to where something comes in there */
     /* the host's side */
     OP_DEVICES,   /* cgroup folder, BPF program */
     OP_JOIN_FIRST, /* pidfd or namespace file, CLONE_NEW… flags: before the clone */
@@ -48,6 +50,8 @@ enum op {
     OP_CLONE,     /* CLONE_NEW… flags */
     OP_ID_MAPS,   /* uid_map, gid_map */
     OP_OOM_SCORE, /* oom_score_adj */
+    OP_NETLINK_HOST, /* rtnetlink messages, where in them the clone's pid belongs (0 nowhere),
+                       words for each message */
     OP_READY,     /* write the run record; from here on it counts as running */
     OP_SYNC,      /* name: whoever started the executor does something */
     /* the container's side */
@@ -70,6 +74,7 @@ enum op {
     OP_HOSTNAME,  /* name */
     OP_DOMAINNAME,/* name */
     OP_LOOPBACK,
+    OP_NETLINK,   /* rtnetlink messages, words for each */
     OP_CONSOLE,   /* rows, columns, show it as /dev/console */
     OP_HOOK,      /* path, argv, env, time-out in ms or 0, state before and after its pid */
     OP_PIVOT,     /* 1 pivot_root, 0 chroot */
@@ -148,5 +153,7 @@ const char *arg_text(const struct step *step, int index);
 /* Walk a list argument: call with NULL first; returns NULL after the last. */
 const char *list_next(const struct step *step, int index, const char *previous);
 size_t list_count(const struct step *step, int index);
+/* The entry of that number, NULL where there are not so many. */
+const char *list_entry(const struct step *step, int index, size_t number);
 
 #endif

@@ -5,6 +5,7 @@
  * resolved below the new root by the kernel (RESOLVE_IN_ROOT), and mounts are attached to
  * descriptors, so a path that changes meanwhile (a shared volume) cannot lead out. */
 #include "clone.h"
+#include "netlink.h"
 #include "sys.h"
 
 #include <errno.h>
@@ -240,7 +241,7 @@ int open_proc(struct clone *c)
 static int step_root(struct clone *c, const struct step *step)
 {
     /* As long as the host's can be reached. */
-    if (open_proc(c) < 0)
+    if (c->proc < 0 && open_proc(c) < 0)
         return -1;
     c->root = arg_fd(step, 0);
     if (change(c->root, 0, 0, arg_number(step, 2), 1) < 0)
@@ -514,6 +515,14 @@ static int step_loopback(void)
     return result;
 }
 
+static int step_netlink(struct clone *c, const struct step *step)
+{
+    struct batch batch = {.data = step->args[0].data, .size = step->args[0].size};
+
+    return netlink_step(&batch, step, 1, c->report.failure.subject,
+                        sizeof(c->report.failure.subject));
+}
+
 static int open_terminal(struct clone *c, int *slave)
 {
     int master = in_root(c, "/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK), unlocked = 0;
@@ -598,6 +607,9 @@ static int step_sysctl(struct clone *c, const struct step *step)
     int fd, folder;
     ssize_t n;
 
+    /* Those of a link are set before the root is attached. */
+    if (c->proc < 0 && open_proc(c) < 0)
+        return -1;
     folder = openat(c->proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         return -1;
@@ -649,6 +661,8 @@ static int container_step(struct clone *c, uint32_t index)
         return setdomainname(arg_text(step, 0), strlen(arg_text(step, 0)));
     case OP_LOOPBACK:
         return step_loopback();
+    case OP_NETLINK:
+        return step_netlink(c, step);
     case OP_CONSOLE:
         return step_console(c, step);
     case OP_PIVOT:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pycontain.engine.handle import ContainerHandle
     from pycontain.engine.logs import LogEntry
     from pycontain.engine.pool import Pool
+    from pycontain.image.store import Image
     from pycontain.model.container import ExitRecord
     from pycontain.model.event import Event
     from pycontain.model.result import ExecResult, RunResult
@@ -202,6 +203,10 @@ class AsyncContainer:
     async def update(self, **limits: Any) -> None:
         """Change its limits; see ``ContainerHandle.update``."""
         await call(self.handle.update, **limits)
+
+    async def commit(self, name: str | None = None, **options: Any) -> Image:
+        """Make an image of it; see ``ContainerHandle.commit``."""
+        return await call(self.handle.commit, name, **options)
 
     async def kill(self, signal: int | str = "KILL") -> None:
         """Send its first process a signal."""

@@ -108,6 +108,32 @@ def _mirror(value: object) -> str:
     return value
 
 
+def _network(value: object) -> str:
+    # what a network can be called, its user checks
+    if not isinstance(value, str) or not value.isprintable() or not value.strip() or ":" in value:
+        raise ValueError
+    return value
+
+
+def _subnet(value: object) -> str:
+    # whether it is one that can be, the network's maker checks
+    if not isinstance(value, str) or "/" not in value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _host_address(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+    family = AF_INET6 if ":" in value else AF_INET
+    try:
+        return str(inet_ntop(family, inet_pton(family, value)))
+    except OSError as err:
+        raise ValueError from err
+
+
 def _words(value: object) -> tuple[str, ...]:
     """A list; of a variable the words between commas."""
     if isinstance(value, str):
@@ -136,6 +162,12 @@ SETTINGS = (
             "a number of seconds, -1 for ever", 10, _whole(-1, _MOST), number=True),
     Setting("pids_limit", "tasks of a container, as --pids-limit",
             "a number, -1 for no limit", -1, _whole(-1, _MOST), of_root=True, number=True),
+    Setting("network", "network of new containers, as --network",
+            "none, host, bridge or a network's name", "bridge", _network),
+    Setting("default_subnet", "subnet of the network bridge, where that is not made yet",
+            "a subnet like 10.90.0.0/16; without it the first free one", None, _subnet),
+    Setting("publish_address", "address of the host for published ports, where -p has none",
+            "an IP address; without it all of the host's", None, _host_address),
     Setting("debian_mirror", "mirror that the built-in Debian images are made from",
             "an address, or a line of sources.list(5)", None, _mirror),
     Setting("search_registries", "where images are looked for whose name has no registry",
@@ -146,6 +178,12 @@ SETTINGS = (
             "a list of HOST or HOST:PORT", (), _words),
     Setting("registry_ca_files", "certificates of authorities (PEM) trusted beside the system's",
             "a list of paths", (), _words),
+    Setting("layer_max_entries", "entries that a layer of an image may have",
+            "a number of 1 or more", 4_000_000, _whole(1, _MOST), number=True),
+    Setting("layer_max_size", "bytes that a layer's files may have, unpacked",
+            "a number of bytes, or a text like 20g", 1 << 40, _size),
+    Setting("image_max_size", "bytes that the files of an image's layers may have together",
+            "a number of bytes, or a text like 100g", 1 << 40, _size),
 )  # fmt: skip
 """Every key there is."""
 
@@ -169,17 +207,22 @@ class Config:
         shm_size: bytes.
         stop_timeout: seconds, -1 for ever.
         pids_limit: -1 and 0 are no limit.
+        network: of new containers: ``none``, ``host``, ``bridge`` or a network's name.
+        default_subnet: None for the first free one.
+        publish_address: None for all of the host's.
         debian_mirror: None for Debian's own servers.
         search_registries: in the order in which they are asked.
         registry_mirrors, insecure_registries, registry_ca_files: see ``image.settings.Settings``.
+        layer_max_entries, layer_max_size, image_max_size: see ``image.extract.Limits``.
         origins: by name, of every setting.
         files: that were read.
     """
 
     __slots__ = (
-        "debian_mirror", "files", "insecure_registries", "log_driver", "log_max_files",
-        "log_max_size", "origins", "pids_limit", "registry_ca_files", "registry_mirrors", "root",
-        "search_registries", "shm_size", "state", "stop_timeout",
+        "debian_mirror", "default_subnet", "files", "image_max_size", "insecure_registries",
+        "layer_max_entries", "layer_max_size", "log_driver", "log_max_files", "log_max_size",
+        "network", "origins", "pids_limit", "publish_address", "registry_ca_files",
+        "registry_mirrors", "root", "search_registries", "shm_size", "state", "stop_timeout",
     )  # fmt: skip
 
     root: str | None
@@ -190,11 +233,17 @@ class Config:
     shm_size: int
     stop_timeout: int
     pids_limit: int
+    network: str
+    default_subnet: str | None
+    publish_address: str | None
     debian_mirror: str | None
     search_registries: tuple[str, ...]
     registry_mirrors: tuple[str, ...]
     insecure_registries: tuple[str, ...]
     registry_ca_files: tuple[str, ...]
+    layer_max_entries: int
+    layer_max_size: int
+    image_max_size: int
     origins: Mapping[str, str]
     files: tuple[str, ...]
 

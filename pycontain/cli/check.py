@@ -47,7 +47,7 @@ def _check(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG0
         # an ordinary user's namespaces, or the store's folders: the rest cannot be tried
         findings.append(machine.refused("store", err))
     else:
-        findings += machine.inside(layout.work, rootless=app.engine.rootless)
+        findings += machine.inside(layout, rootless=app.engine.rootless)
     streams.write(LISTING.render([_row(finding) for finding in findings], values["format"], False))
     return int(any(finding.state == machine.MISSING and finding.needed for finding in findings))
 

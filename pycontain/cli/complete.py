@@ -74,6 +74,22 @@ class _Store:
 
         return [name for image in ImageStore(self._layout()).list() for name in image.names]
 
+    def lists(self) -> list[str]:
+        """Return the names of lists of images."""
+        from pycontain.image.manifests import Lists
+
+        return [name for listed in Lists(self._layout()).all() for name in listed.names]
+
+    def volumes(self) -> list[str]:
+        """Return the names of volumes."""
+        return _listed(self._layout().volumes)
+
+    def networks(self) -> list[str]:
+        """Return the names of networks."""
+        from pycontain.network import store
+
+        return [*store.MODES, *{store.DEFAULT, *store.names(self._layout())}]
+
     def recipes(self) -> list[str]:
         """Return the names of images that would be made."""
         from pycontain.image import recipes
@@ -173,11 +189,19 @@ def _flags(line: _Line, current: str, store: _Store) -> Iterable[Candidate]:
 
 
 def _values(flag: Flag, current: str, store: _Store) -> Iterable[Candidate]:
+    if flag.name == "volume" and current and current[0] not in "/.~":
+        names = [f"{name}:" for name in store.volumes() if name.startswith(current)]
+        if names:
+            return _plain(names)
     if flag.name in _FILES or flag.metavar in ("file", "folder"):
         raise _Files
     if current.startswith("container:") and "container:" in _VALUES.get(flag.name, ()):
         names = store.containers(current.removeprefix("container:"))
         return _plain(f"container:{name}" for name in names)
+    if flag.name == "network":
+        return _plain(dict.fromkeys((*_VALUES["network"], *store.networks())))
+    if flag.name == "volumes-from":
+        return _plain(store.containers(current))
     if flag.name in ("signal", "stop-signal"):
         import signal
 
@@ -210,6 +234,8 @@ def _arguments(verb: Verb, number: int, current: str, store: _Store) -> Iterable
         # what is not there yet can be run, but not looked at
         makes = place == "IMAGE" and verb.name.rpartition(" ")[2] in ("create", "run")
         return {*found, *_plain(store.recipes())} if makes else found
+    if place == "FILE|URL|-":
+        raise _Files
     if "CONTAINER:" in verb.usage:
         return _paths(store, current)
     if "|" in place and place.islower():
@@ -233,7 +259,11 @@ def _objects(store: _Store, current: str) -> Iterable[Candidate]:
 _PLACES: dict[str, Callable[[_Store, str], Iterable[Candidate]]] = {
     "CONTAINER": lambda store, current: _plain(store.containers(current)),
     "IMAGE": lambda store, _: _plain(store.images()),
+    "IMAGE|DIGEST": lambda store, _: _plain(store.images()),
+    "NETWORK": lambda store, _: _plain(store.networks()),
+    "LIST": lambda store, _: _plain(store.lists()),
     "NAME|ID": _objects,
+    "VOLUME": lambda store, _: _plain(store.volumes()),
     "REPOSITORY[:TAG": lambda store, _: _plain(store.images()),
 }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.disk import ContainerUse, ImageUse, Part, Usage
+    from pycontain.engine.volumes import VolumeUse
     from pycontain.errors import PycontainError
 
 LISTING = output.Listing(
@@ -120,24 +121,30 @@ def _container_row(use: ContainerUse, now: int) -> dict[str, Any]:
     }
 
 
-def _volume_rows(use: ContainerUse) -> list[dict[str, Any]]:
-    from pycontain.cli.ps import volume_name
+def _own_volumes(use: ContainerUse) -> list[dict[str, Any]]:
+    from pycontain.cli.ps import volume_names
 
+    names = volume_names(use.view.container).values() if use.volumes else ()
     return [
-        {
-            "Name": volume_name(use.view.container, number),
-            "Links": "1",
-            "Size": output.human_size(size),
-        }
-        for number, size in enumerate(use.volumes)
+        {"Name": name, "Links": "1", "Size": output.human_size(size)}
+        for name, size in zip(names, use.volumes, strict=False)
     ]
+
+
+def _volume_row(use: VolumeUse) -> dict[str, Any]:
+    return {
+        "Name": use.volume.name,
+        "Links": str(len(use.users)),
+        "Size": output.human_size(use.size or 0),
+    }
 
 
 def _whole(found: Usage) -> str:
     now = time.time_ns()
     images = [row for use in found.images for row in _image_rows(use, now)]
     containers = [_container_row(use, now) for use in found.containers]
-    volumes = [row for use in found.containers for row in _volume_rows(use)]
+    volumes = [row for use in found.containers for row in _own_volumes(use)]
+    volumes += [_volume_row(use) for use in found.volumes]
     return (
         f"Images space usage:\n\n{_IMAGES.render(images, None, False)}"
         f"\nContainers space usage:\n\n{_CONTAINERS.render(containers, None, False)}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pycontain.cli import output, streams
+from pycontain.cli import inspect_network, output, streams
 from pycontain.cli.flags import FORMAT, Flag, Verb
-from pycontain.cli.ps import volume_name, volume_targets
+from pycontain.cli.ps import network_names, volume_names
 from pycontain.cli.template import GoMap, to_json
+from pycontain.engine import effective
 from pycontain.errors import InvalidInput, NotFound, PycontainError
 from pycontain.runtime.limits import swap
+from pycontain.runtime.spec import all_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
         DeviceRate,
         DeviceRule,
         ExitRecord,
-        ImageConfig,
         Mount,
         RunOptions,
     )
@@ -33,7 +34,7 @@ _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", 
 _READ_ONLY = frozenset(("ro", "rro"))
 
 
-def container_document(view: View) -> dict[str, Any]:
+def container_document(app: App, view: View) -> dict[str, Any]:
     """Return what docker's ``inspect`` says of a container, as far as pycontain has it."""
     container = view.container
     paths = view.paths
@@ -59,11 +60,28 @@ def container_document(view: View) -> dict[str, Any]:
         "ProcessLabel": "",
         "AppArmorProfile": _apparmor(container.options),
         "HostConfig": _host_config(container),
-        "GraphDriver": {"Name": "overlay", "Data": GoMap(UpperDir=paths.upper, WorkDir=paths.work)},
-        "Mounts": _mounts(view),
+        "GraphDriver": _driver(app, container.layers, UpperDir=paths.upper, WorkDir=paths.work),
+        "Mounts": _mounts(app, view),
         "Config": _config(container),
-        "NetworkSettings": {"Networks": _networks(container.options)},
+        "NetworkSettings": inspect_network.settings(view, app.engine.containers.attachments(view)),
     }
+
+
+def _driver(app: App, lower: Sequence[str], **more: str) -> dict[str, Any]:
+    """Return where the layers of an object are; those below in overlayfs's order, top first."""
+    folders = [app.engine.layout.layer(layer) for layer in reversed(lower)]
+    data = {"LowerDir": ":".join(folders)} if folders else {}
+    return {"Name": "overlay", "Data": GoMap({**data, **more})}
+
+
+def _image_driver(app: App, image: Image) -> dict[str, Any]:
+    more = {}
+    if image.layers:
+        more["UpperDir"] = app.engine.layout.layer(image.layers[-1])
+    mounted = next((one.path for one in app.engine.images.mounts() if one.id == image.id), None)
+    if mounted is not None:
+        more["MergedDir"] = mounted
+    return _driver(app, image.layers[:-1], **more)
 
 
 def _apparmor(options: RunOptions) -> str:
@@ -115,10 +133,12 @@ def _host_config(container: Container) -> dict[str, Any]:
     options = container.options
     return {
         "Binds": _binds(options) or None,
+        "VolumesFrom": list(options.volumes_from) or None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": options.log_driver, "Config": _log_options(options)},
-        "NetworkMode": options.network,
-        "PortBindings": GoMap(),
+        "NetworkMode": network_names(container)[0],
+        "PortBindings": inspect_network.port_bindings(options),
+        "PublishAllPorts": options.publish_all,
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": options.remove,
         "Annotations": GoMap(options.annotations),
@@ -221,7 +241,11 @@ def _capabilities(words: tuple[str, ...]) -> list[str]:
 
 
 def _binds(options: RunOptions) -> list[str]:
-    return [_bind(mount) for mount in options.mounts if mount.type == "bind"]
+    return [
+        _bind(mount)
+        for mount in options.mounts
+        if mount.type == "bind" or (mount.type == "volume" and mount.source)
+    ]
 
 
 def _bind(mount: Mount) -> str:
@@ -229,23 +253,40 @@ def _bind(mount: Mount) -> str:
     return f"{mount.source}:{mount.target}:{words}" if words else f"{mount.source}:{mount.target}"
 
 
-def _mounts(view: View) -> list[dict[str, Any]]:
-    container = view.container
-    found = [_mount(mount) for mount in container.options.mounts if mount.type != "volume"]
-    for number, target in enumerate(volume_targets(container)):
-        found.append(
-            {
-                "Type": "volume",
-                "Name": volume_name(container, number),
-                "Source": f"{view.paths.volumes}/{number}",
-                "Destination": target,
-                "Driver": "local",
-                "Mode": "",
-                "RW": True,
-                "Propagation": "",
-            }
-        )
-    return found
+def _mounts(app: App, view: View) -> list[dict[str, Any]]:
+    mounts = all_mounts(view.container)
+    # as docker, which lists them by kind
+    ordered = sorted(mounts, key=lambda mount: mount.type == "volume")
+    names = volume_names(view.container)
+    folders = {target: _volume_folder(app, view, name) for target, name in names.items()}
+    return [
+        _volume(mount, names[mount.target], folders[mount.target])
+        if mount.type == "volume"
+        else _mount(mount)
+        for mount in ordered
+    ]
+
+
+def _volume_folder(app: App, view: View, name: str) -> str:
+    if view.container.mounts is None:
+        return f"{view.paths.volumes}/{name.rpartition('-')[2]}"
+    return app.engine.layout.volume(name).data
+
+
+def _volume(mount: Mount, name: str, folder: str) -> dict[str, Any]:
+    # a named one's mode is docker's word for "no other label than its own"
+    mode = _mode_words(mount) or ("" if mount.anonymous or not mount.source else "z")
+    return {
+        "Type": "volume",
+        "Name": name,
+        "Source": folder,
+        "Destination": mount.target,
+        "Driver": "local",
+        "Mode": mode,
+        "RW": not _READ_ONLY & set(mount.options),
+        "Propagation": "",
+        **({"SubPath": mount.subpath} if mount.subpath else {}),
+    }
 
 
 def _mode_words(mount: Mount) -> str:
@@ -266,25 +307,6 @@ def _mount(mount: Mount) -> dict[str, Any]:
     }
 
 
-def _entrypoint(options: RunOptions, image: ImageConfig) -> list[str] | None:
-    if options.entrypoint is None:
-        return image.entrypoint
-    return list(options.entrypoint)
-
-
-def _command(options: RunOptions, image: ImageConfig) -> list[str] | None:
-    if options.command:
-        return list(options.command)
-    return image.cmd if options.entrypoint is None else None
-
-
-def _environment(options: RunOptions, image: ImageConfig) -> list[str]:
-    """Return the user's variables and those of the image that they do not replace or remove."""
-    named = {line.partition("=")[0] for line in options.env}
-    inherited = [line for line in image.env or () if line.partition("=")[0] not in named]
-    return [line for line in options.env if "=" in line] + inherited
-
-
 def _config(container: Container) -> dict[str, Any]:
     options, image = container.options, container.config
     return {
@@ -294,35 +316,35 @@ def _config(container: Container) -> dict[str, Any]:
         "AttachStdin": options.interactive,
         "Tty": options.tty,
         "OpenStdin": options.interactive,
-        "Env": _environment(options, image),
-        "Cmd": _command(options, image),
+        "Env": effective.environment(options, image),
+        "Cmd": effective.command(options, image),
         "Image": options.image,
-        "Volumes": GoMap({target: {} for target in volume_targets(container)}),
+        "Volumes": GoMap({target: {} for target in effective.volumes(container)}),
         "WorkingDir": options.workdir or image.working_dir,
-        "Entrypoint": _entrypoint(options, image),
+        "Entrypoint": effective.entrypoint(options, image),
         "Labels": GoMap({**(image.labels or {}), **options.labels}),
         "StopSignal": options.stop_signal or image.stop_signal or "SIGTERM",
+        "ExposedPorts": inspect_network.exposed(options, image),
         "StopTimeout": container.stop_timeout,
         "Timezone": options.tz or "",
     }
 
 
-def _networks(options: RunOptions) -> dict[str, Any]:
-    """Return the networks that the container is in; one that joins another's is in none itself."""
-    if options.network.startswith("container:"):
-        return GoMap()
-    return GoMap({options.network: {"IPAddress": "", "Gateway": "", "MacAddress": ""}})
-
-
-def image_document(image: Image) -> dict[str, Any]:
+def image_document(app: App, image: Image) -> dict[str, Any]:
     """Return what docker's ``inspect`` says of an image, as far as pycontain has it."""
     config = image.config
+    whole = _whole(app, image)
     return {
         "Id": image.id,
         "RepoTags": list(image.names),
         "RepoDigests": list(image.digests),
         "Digest": image.digest,
+        "Index": image.index,
+        "Parent": "",
+        "Comment": whole["comment"],
         "Created": None if image.created is None else output.rfc3339(image.created),
+        "DockerVersion": whole["docker_version"],
+        "Author": whole["author"],
         "Config": {
             "User": config.user,
             "Env": config.env or [],
@@ -333,26 +355,58 @@ def image_document(image: Image) -> dict[str, Any]:
             "ExposedPorts": GoMap(config.exposed_ports or {}),
             "Labels": GoMap(config.labels or {}),
             "StopSignal": config.stop_signal,
+            "OnBuild": config.on_build,
+            "Shell": config.shell,
+            **({"Healthcheck": check} if (check := whole["healthcheck"]) else {}),
         },
         "Architecture": image.architecture,
+        "Variant": image.variant,
         "Os": image.os,
+        "OsVersion": whole["os.version"],
         "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": _image_driver(app, image),
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
     }
 
 
+def _whole(app: App, image: Image) -> dict[str, Any]:
+    """Return of an image's configuration what only ``inspect`` tells of."""
+    import json
+
+    found = json.loads(app.engine.images.configuration(image.id))
+    texts = ("comment", "author", "docker_version", "os.version")
+    told = {name: text if isinstance(text := found.get(name), str) else "" for name in texts}
+    history = found.get("history") or []
+    if not told["comment"] and history:  # as docker: what was said of the last step
+        told["comment"] = history[-1].get("comment") or ""
+    return {**told, "healthcheck": (found.get("config") or {}).get("Healthcheck")}
+
+
 def _container(app: App, name: str) -> dict[str, Any]:
-    return container_document(app.engine.containers.get(name))
+    return container_document(app, app.engine.containers.get(name))
+
+
+def _volume_of(app: App, name: str) -> dict[str, Any]:
+    from pycontain.cli.volume import document as volume_document
+
+    return volume_document(app, name)
+
+
+def _network_of(app: App, name: str) -> dict[str, Any]:
+    from pycontain.cli.network import document as network_document
+
+    return network_document(app.engine.networks.view(name))
 
 
 def _image(app: App, name: str) -> dict[str, Any]:
     try:
-        return image_document(app.engine.images.get(name))
+        return image_document(app, app.engine.images.get(name))
     except NotFound as err:
         raise NotFound(f"no such image: {name}", err.hint) from err
 
 
-_KINDS = {"container": _container, "image": _image}
+_KINDS = {"container": _container, "image": _image, "network": _network_of, "volume": _volume_of}
 
 
 def document(app: App, name: str, kind: str | None = None) -> dict[str, Any]:
@@ -401,11 +455,28 @@ def _inspect_image(app: App, values: Values, arguments: list[str]) -> int:
 
 
 def _show(app: App, values: Values, arguments: list[str], kind: str | None) -> int:
+    return show(app, values, arguments, lambda app, name: document(app, name, kind))
+
+
+def show(
+    app: App,
+    values: Values,
+    arguments: list[str],
+    make: Callable[[App, str], dict[str, Any]],
+) -> int:
+    """Write the documents of the objects called so, as ``--format`` says.
+
+    Args:
+        app: with the engine.
+        values: of the verb's flags.
+        arguments: names.
+        make: returns an object's document.
+    """
     render = _renderer(values["format"])
     found: list[dict[str, Any]] = []
 
     def act(name: str) -> None:
-        made = document(app, name, kind)
+        made = make(app, name)
         if render is None:
             found.append(made)
         else:

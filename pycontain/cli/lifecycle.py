@@ -36,9 +36,11 @@ def _done(name: str) -> None:
 
 def _stop(app: App, values: Values, arguments: list[str]) -> int:
     number = _signal(values)
+    # An ordinary user's namespaces are entered while there is one thread.
+    containers = app.engine.containers
 
     def act(name: str) -> None:
-        app.engine.containers.stop(name, timeout=values["time"], signal=number)
+        containers.stop(name, timeout=values["time"], signal=number)
 
     return app.together(arguments, act)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "attach": "pycontain.cli.attach:ATTACH",
+    "commit": "pycontain.cli.commit:COMMIT",
     "completion": "pycontain.cli.completion:COMPLETION",
     "cp": "pycontain.cli.cp:CP",
     "create": "pycontain.cli.run:CREATE",
@@ -32,6 +33,7 @@ VERBS = {
     "export": "pycontain.cli.export:EXPORT",
     "history": "pycontain.cli.image_names:HISTORY",
     "images": "pycontain.cli.images:IMAGES",
+    "import": "pycontain.cli.import_image:IMPORT",
     "info": "pycontain.cli.system:INFO",
     "inspect": "pycontain.cli.inspect:INSPECT",
     "kill": "pycontain.cli.lifecycle:KILL",
@@ -40,6 +42,7 @@ VERBS = {
     "logout": "pycontain.cli.transfer:LOGOUT",
     "logs": "pycontain.cli.logs:LOGS",
     "pause": "pycontain.cli.pause:PAUSE",
+    "port": "pycontain.cli.port:PORT",
     "ps": "pycontain.cli.ps:PS",
     "pull": "pycontain.cli.transfer:PULL",
     "push": "pycontain.cli.transfer:PUSH",
@@ -83,11 +86,42 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
         {
             **{name: name for name in _IMAGE_VERBS.split() if name in VERBS},
             **({"rm": "rmi"} if "rmi" in VERBS else {}),
+            "diff": "pycontain.cli.image_mount:DIFF",
             "exists": "pycontain.cli.image_names:EXISTS",
             "inspect": "pycontain.cli.inspect:IMAGE_INSPECT",
+            "mount": "pycontain.cli.image_mount:MOUNT",
+            "umount": "pycontain.cli.image_mount:UMOUNT",
+            "unmount": "pycontain.cli.image_mount:UNMOUNT",
             "prune": "pycontain.cli.image_names:PRUNE",
             "list": "images",
             "ls": "images",
+        },
+    ),
+    "manifest": (
+        "Manage lists of images",
+        {
+            name: f"pycontain.cli.manifest:{name.upper()}"
+            for name in ("add", "annotate", "create", "exists", "inspect", "push", "remove", "rm")
+        },
+    ),
+    "network": (
+        "Manage networks",
+        {
+            **{
+                name: f"pycontain.cli.network:{name.upper()}"
+                for name in (
+                    "connect",
+                    "create",
+                    "disconnect",
+                    "exists",
+                    "inspect",
+                    "ls",
+                    "prune",
+                    "rm",
+                )
+            },
+            "list": "pycontain.cli.network:LS",
+            "remove": "pycontain.cli.network:RM",
         },
     ),
     "system": (
@@ -98,6 +132,17 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "events": "events",
             "info": "info",
             "prune": "pycontain.cli.prune:SYSTEM_PRUNE",
+        },
+    ),
+    "volume": (
+        "Manage volumes",
+        {
+            **{
+                name: f"pycontain.cli.volume:{name.upper()}"
+                for name in ("create", "exists", "inspect", "prune", "rm")
+            },
+            "list": "pycontain.cli.volume:LIST",
+            "ls": "pycontain.cli.volume:LIST",
         },
     ),
 }
@@ -216,8 +261,7 @@ def _enter_user_namespace(root: str | None, state: str | None, settings: Config)
     setns(2) wants a process of one thread; inside, the uid reads as 0, so the folders are found
     before.
     """
-    from pycontain.kernel import userns
-    from pycontain.runtime.handover import open_native
+    from pycontain.engine import rootless
     from pycontain.store import files
     from pycontain.store.layout import Layout
 
@@ -227,7 +271,7 @@ def _enter_user_namespace(root: str | None, state: str | None, settings: Config)
     chosen = Layout(root or default.root, state or default.state) if default else None
     layout = chosen or Layout(root or "", state or "")
     files.make_folders(layout.state)
-    userns.enter(layout.state, open_native)
+    rootless.enter(layout)
     return layout.root, layout.state
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli import output, streams
 from pycontain.cli.flags import Flag, Verb, filter_, switch
+from pycontain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,15 @@ def images(app: App, filters: Sequence[tuple[str, str]], *, every: bool) -> int:
     return size
 
 
+def networks(app: App, filters: Sequence[tuple[str, str]]) -> None:
+    """Remove networks that no container asks for, and tell of them."""
+    from pycontain.engine import disk
+
+    is_meant = disk.selection(filters, time.time_ns())
+    removed = app.engine.networks.prune(lambda one: is_meant(one.created, one.labels))
+    _tell("Deleted Networks:", removed)
+
+
 def _container_prune(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     if not values["force"] and not is_sure(f"{_WARNING}all stopped containers."):
         return 0
@@ -84,16 +94,31 @@ def _system_prune(app: App, values: Values, arguments: list[str]) -> int:  # noq
     cache = not values["filter"]
     lines = [
         "all stopped containers",
+        *(["all networks not used by at least one container"] * (not app.engine.rootless)),
         "all images without at least one container associated to them"
         if values["all"]
         else "all dangling images",
+        *(["all anonymous volumes not used by at least one container"] * values["volumes"]),
         *(["the cache of compiled filters"] if cache else []),
     ]
     warning = "".join(f"  - {line}\n" for line in lines)
+    if values["volumes"]:
+        from pycontain.cli import volume
+
+        if any(name == "until" for name, _ in values["filter"]):
+            raise InvalidInput('the "until" filter is not supported with "--volumes"')
+        volume.accepted(values["filter"])
     if not values["force"] and not is_sure(f"{_WARNING.rstrip()}:\n{warning}"):
         return 0
     problems: list[PycontainError] = []
-    size = _containers(app, values, problems) + images(app, values["filter"], every=values["all"])
+    size = _containers(app, values, problems)
+    if not app.engine.rootless:
+        networks(app, values["filter"])
+    size += images(app, values["filter"], every=values["all"])
+    if values["volumes"]:
+        from pycontain.cli import volume
+
+        size += volume.prune(app, values["filter"], every=False)
     if cache:
         removed, more = disk.prune_cache(app.engine)
         _tell("Deleted cache:", removed)
@@ -118,9 +143,13 @@ CONTAINER_PRUNE = Verb(
 SYSTEM_PRUNE = Verb(
     "prune",
     "[OPTIONS]",
-    "Remove stopped containers, images that nobody uses and the cache",
+    "Remove stopped containers, networks and images that nobody uses, and the cache",
     _system_prune,
-    flags=(switch("all", "also images that have a name", short="a"), *_FLAGS),
+    flags=(
+        switch("all", "also images that have a name", short="a"),
+        *_FLAGS,
+        switch("volumes", "also anonymous volumes that no container uses"),
+    ),
     most=0,
     examples=(
         ("pycontain prune -a", "images that have a name too"),

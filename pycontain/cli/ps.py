@@ -9,6 +9,7 @@ from pycontain.cli import output, streams
 from pycontain.cli.flags import LISTING_FORMAT, Flag, Verb, integer, listing_filter, switch
 from pycontain.cli.template import quoted
 from pycontain.errors import InvalidInput, NotFound, PycontainError
+from pycontain.runtime import spec as specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pycontain.cli.main import App
     from pycontain.engine.containers import View
     from pycontain.engine.sizes import Sizes
-    from pycontain.model.container import Container
+    from pycontain.model.container import Container, PortBinding
     from pycontain.model.status import Status
 
 SHORT_ID = 12
@@ -74,24 +75,45 @@ def _since(moment: int, now: int) -> str:
     return output.human_duration(max(0, now - moment) / output.SECOND)
 
 
-def volume_targets(container: Container) -> list[str]:
-    """Return where a container's anonymous volumes are mounted, its own and its image's, sorted.
+def volume_names(container: Container) -> dict[str, str]:
+    """Return what a container's volumes are called: where it is mounted → name.
 
-    The engine keeps them in folders that are numbered in this order.
+    Those of a container of an earlier version have no names; they are called after it.
     """
-    own = {mount.target for mount in container.options.mounts if mount.type == "volume"}
-    others = {mount.target for mount in container.options.mounts} - own
-    return sorted((own | set(container.config.volumes or ())) - others)
-
-
-def volume_name(container: Container, number: int) -> str:
-    """Return the name that an anonymous volume is listed by."""
-    return f"{container.id}-{number}"
+    if container.mounts is not None:
+        return {m.target: m.source for m in container.mounts if m.type == "volume"}
+    targets = [m.target for m in specs.all_mounts(container) if m.type == "volume"]
+    return {target: f"{container.id}-{at}" for at, target in enumerate(sorted(targets))}
 
 
 def _mount_names(container: Container) -> list[str]:
-    names = [volume_name(container, at) for at in range(len(volume_targets(container)))]
-    return names + [mount.source for mount in container.options.mounts if mount.type == "bind"]
+    others = [mount.source for mount in specs.all_mounts(container) if mount.type == "bind"]
+    return [*volume_names(container).values(), *others]
+
+
+def network_names(container: Container) -> list[str]:
+    """Return the networks that a container is in, or its mode where it is in none."""
+    options = container.options
+    return [choice.name for choice in options.networks] or [options.network]
+
+
+def _shown_ports(
+    view: View,
+) -> tuple[tuple[PortBinding, ...], tuple[tuple[int, str], ...]]:
+    if not view.container.options.networks:
+        return (), ()
+    from pycontain.engine import ports
+
+    return ports.shown(view.container, view.paths, view.status.state)
+
+
+def _ports(view: View) -> str:
+    published, exposed = _shown_ports(view)
+    if not (published or exposed):
+        return ""
+    from pycontain.network.ports import words
+
+    return words(published, exposed)
 
 
 def _labels(container: Container) -> dict[str, str]:
@@ -124,7 +146,7 @@ def row(view: View, now: int, full: bool, sizes: Sizes | None = None) -> dict[st
         "Command": quoted(command),
         "CreatedAt": output.local_time(container.created),
         "RunningFor": output.ago(container.created, now),
-        "Ports": "",
+        "Ports": _ports(view),
         # nothing rather than docker's 0B where nobody asked: measuring walks through all files
         "Size": "" if sizes is None else _size(sizes),
         "State": view.status.state,
@@ -133,8 +155,8 @@ def row(view: View, now: int, full: bool, sizes: Sizes | None = None) -> dict[st
         "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
         "Label": lambda name: labels.get(name, ""),
         "Mounts": ",".join(mounts),
-        "Networks": container.options.network,
-        "LocalVolumes": str(len(volume_targets(container))),
+        "Networks": ",".join(network_names(container)),
+        "LocalVolumes": str(len(volume_names(container))),
     }
 
 
@@ -238,33 +260,56 @@ def _by_since(values: list[str], views: Sequence[View]) -> Callable[[View], bool
 
 
 def _by_network(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
-    return lambda view: view.container.options.network in values
+    return lambda view: not set(network_names(view.container)).isdisjoint(values)
+
+
+def _port_numbers(name: str, value: str) -> set[tuple[int, str]]:
+    """The ports of ``80``, ``80-90`` or ``80/udp``."""
+    from pycontain.network.ports import parse_expose
+
+    try:
+        entries = parse_expose(value)
+    except InvalidInput as err:
+        raise InvalidInput(f"Invalid filter '{name}={value}': {err.message}") from err
+    return {(int(number), protocol) for number, _, protocol in (e.partition("/") for e in entries)}
+
+
+def _by_publish(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
+    wanted = set().union(*(_port_numbers("publish", value) for value in values))
+    return lambda view: any(
+        (entry.port, entry.protocol) in wanted for entry in _shown_ports(view)[0]
+    )
+
+
+def _by_expose(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
+    wanted = set().union(*(_port_numbers("expose", value) for value in values))
+    return lambda view: not wanted.isdisjoint(_shown_ports(view)[1])
 
 
 def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     def matches(view: View) -> bool:
         container = view.container
-        targets = [mount.target for mount in container.options.mounts]
-        names = [*targets, *volume_targets(container), *_mount_names(container)]
+        targets = [mount.target for mount in specs.all_mounts(container)]
+        names = [*targets, *_mount_names(container)]
         return any(value in names for value in values)
 
     return matches
 
 
 _REFUSED = {
-    "expose": "there are no published or exposed ports yet",
     "health": "there are no health checks yet",
     "is-task": "there are no services, so no tasks of them",
-    "publish": "there are no published or exposed ports yet",
 }
 _FILTERS = {
     "ancestor": _by_ancestor,
     "before": _by_before,
     "exited": _by_exited,
+    "expose": _by_expose,
     "id": _by_id,
     "label": _by_label,
     "name": _by_name,
     "network": _by_network,
+    "publish": _by_publish,
     "since": _by_since,
     "status": _by_status,
     "volume": _by_volume,
@@ -300,6 +345,15 @@ def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[
     return chosen[:last] if last > 0 else chosen
 
 
+def _image(app: App, view: View, known: dict[tuple[str, str], bool]) -> str:
+    """Return what an image is called: where the name means another one by now, by its id."""
+    words, identity = view.container.options.image, view.container.image_id
+    key = (words, identity)
+    if key not in known:
+        known[key] = app.engine.images.means(words, identity)
+    return words if known[key] else identity.removeprefix("sha256:")[:SHORT_ID]
+
+
 def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     now = time.time_ns()
     problems: list[PycontainError] = []
@@ -312,6 +366,7 @@ def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 
     if values["size"] and not values["quiet"] and form in (None, "", "table"):
         form = f"table {LISTING.table}\t{{{{.Size}}}}"
     rows = []
+    known: dict[tuple[str, str], bool] = {}
     for view in _selected(app, values, problems):
         try:
             sizes = app.engine.containers.sizes(view.container.id) if sized else None
@@ -320,7 +375,10 @@ def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 
         except PycontainError as err:
             problems.append(err)
             sizes = None
-        rows.append(row(view, now, values["no-trunc"], sizes))
+        fields = row(view, now, values["no-trunc"], sizes)
+        if not values["quiet"]:
+            fields["Image"] = _image(app, view, known)
+        rows.append(fields)
     streams.write(LISTING.render(rows, form, values["quiet"]))
     # a damaged container hides no other
     return app.report(problems)

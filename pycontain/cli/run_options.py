@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from pycontain.cli import environment
 from pycontain.cli.flags import Flag, Refused, integer, switch, wait_seconds
 from pycontain.cli.limits import CREATE_FLAGS, create_fields
-from pycontain.config import BUILT_IN, LOG_DRIVERS
+from pycontain.config import BUILT_IN, LOG_DRIVERS, ORIGIN_BUILT_IN
 from pycontain.errors import InvalidInput
 from pycontain.model import parse
 from pycontain.model.container import RunOptions
+from pycontain.network import choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontain.cli.flags import Values
     from pycontain.config import Config
-    from pycontain.model.container import Mount
+    from pycontain.model.container import Mount, Publish
 
 
 # Go's words for what uname(2) says, and the variants that every such processor is.
@@ -53,6 +56,18 @@ def _pull(text: str) -> str:
     if text not in ("always", "missing", "never", "newer"):
         raise InvalidInput(f"--pull {text!r}: must be always, missing, never or newer")
     return text
+
+
+def _publish(text: str) -> tuple[Publish, ...]:
+    from pycontain.network.ports import parse_publish
+
+    return parse_publish(text)
+
+
+def _expose(text: str) -> tuple[str, ...]:
+    from pycontain.network.ports import parse_expose
+
+    return parse_expose(text)
 
 
 def _log_option(text: str) -> tuple[str, str]:
@@ -109,10 +124,19 @@ CONTAINER_FLAGS = (
     Flag("entrypoint", "replace the image's ENTRYPOINT (and clear its CMD)", metavar="command"),
     environment.ENV,
     environment.ENV_FILE,
+    Flag(
+        "expose",
+        "ports that the container uses, for -P and for those who look",
+        kind="list",
+        metavar="port[-port][/udp]",
+        convert=_expose,
+    ),
     Flag("group-add", "additional group, name or number", kind="list", metavar="group"),
     Flag("hostname", "host name in the container", short="h", metavar="name"),
     switch("init", "run an init that forwards signals and reaps processes"),
     switch("interactive", "keep standard input open", short="i"),
+    Flag("ip", "IPv4 address in the first network", metavar="ip", convert=choice.parse_ip),
+    Flag("ip6", "IPv6 address in the first network", metavar="ip", convert=choice.parse_ip6),
     Flag(
         "ipc",
         "IPC namespace: private, shareable, container:NAME, host or none",
@@ -141,14 +165,33 @@ CONTAINER_FLAGS = (
         convert=_log_option,
     ),
     Flag(
+        "mac-address",
+        "hardware address in the first network",
+        metavar="mac",
+        convert=choice.parse_mac,
+    ),
+    Flag(
         "mount",
-        "mount: type=bind|tmpfs|volume,source=…,target=…[,readonly]",
+        "mount: type=bind|tmpfs|volume|image,source=…,target=…[,readonly]",
         kind="list",
         metavar="mount",
         convert=lambda word: parse.parse_mount(word, os.getcwd()),
     ),
     Flag("name", "name of the container", metavar="name"),
-    Flag("network net", "network: none (default), host or container:NAME", metavar="network"),
+    Flag(
+        "network net",
+        "network: bridge (the default), one of your own, none, host or container:NAME",
+        kind="list",
+        metavar="name[:ip=…,mac=…,alias=…]",
+        convert=choice.parse_network,
+    ),
+    Flag(
+        "network-alias net-alias",
+        "another name for the others of the first network",
+        kind="list",
+        metavar="name",
+        convert=choice.parse_alias,
+    ),
     Flag("pid", "PID namespace: host or container:NAME (default: its own)", metavar="mode"),
     Flag(
         "platform",
@@ -157,6 +200,15 @@ CONTAINER_FLAGS = (
         convert=_platform,
     ),
     switch("privileged", "all capabilities, all devices, no masks, no filter"),
+    Flag(
+        "publish",
+        "a port of the host that leads to one of the container",
+        short="p",
+        kind="list",
+        metavar="[ip:][host:]port[/udp]",
+        convert=_publish,
+    ),
+    switch("publish-all", "publish every exposed port on a free one of the host", short="P"),
     Flag(
         "pull",
         "ask the registry: missing (default; what has a recipe is built), never, always, or newer "
@@ -211,10 +263,17 @@ CONTAINER_FLAGS = (
     Flag("uts", "UTS namespace: host (default: its own)", metavar="mode"),
     Flag(
         "volume",
-        "mount a host path, or an anonymous volume",
+        "mount a host path or a volume; a target alone is an anonymous volume",
         short="v",
         kind="list",
         metavar="[source:]target[:options]",
+    ),
+    Flag(
+        "volumes-from",
+        "mount the binds and volumes of another container",
+        kind="list",
+        metavar="container[:ro|rw]",
+        convert=parse.parse_volumes_from,
     ),
     environment.WORKDIR,
     *CREATE_FLAGS,
@@ -226,9 +285,33 @@ def _namespace(values: Values, kind: str) -> str:
     return parse.parse_namespace(kind, values[kind] or "")
 
 
-def _network(values: Values) -> str:
-    word: str | None = values["network"]
-    return "none" if word is None else parse.parse_namespace("network", word)
+def _default_network(settings: Config) -> str:
+    """An ordinary user's containers have none by default where nothing could lead out of it."""
+    if os.geteuid() == 0 or settings.origins["network"] != ORIGIN_BUILT_IN:
+        return settings.network
+    from pycontain.network import outside
+
+    return settings.network if outside.is_usable() else "none"
+
+
+def _network_fields(values: Values, settings: Config) -> dict[str, Any]:
+    """Return the fields of ``RunOptions`` that tell of networks and ports."""
+    default = _default_network(settings)
+    mode, networks = choice.resolve(
+        values["network"], default, ip=values["ip"] or "", ip6=values["ip6"] or "",
+        mac=values["mac-address"] or "", aliases=values["network-alias"],
+    )  # fmt: skip
+    asked: list[Publish] = [entry for entries in values["publish"] for entry in entries]
+    if settings.publish_address:
+        address = settings.publish_address
+        asked = [entry if entry.address else replace(entry, address=address) for entry in asked]
+    return {
+        "network": mode,
+        "networks": networks,
+        "publish": tuple(dict.fromkeys(asked)),
+        "publish_all": values["publish-all"],
+        "expose": tuple(dict.fromkeys(port for ports in values["expose"] for port in ports)),
+    }
 
 
 def _all_mounts(values: Values) -> tuple[Mount, ...]:
@@ -292,6 +375,23 @@ _CONFLICTS: tuple[tuple[str, str, Callable[[RunOptions], bool]], ...] = (
         "custom host-to-IP mapping and the network mode",
         lambda o: o.network.startswith("container:"),
     ),
+    (
+        "expose",
+        "port exposing and the container type network mode",
+        lambda o: o.network.startswith("container:"),
+    ),
+    (
+        "publish",
+        "port publishing and the container type network mode",
+        lambda o: o.network.startswith("container:"),
+    ),
+    (
+        "publish-all",
+        "port publishing and the container type network mode",
+        lambda o: o.network.startswith("container:"),
+    ),
+    ("publish", "port publishing and the network mode", lambda o: not o.networks),
+    ("publish-all", "port publishing and the network mode", lambda o: not o.networks),
 )
 
 
@@ -386,12 +486,12 @@ def run_options(values: Values, arguments: list[str], settings: Config = BUILT_I
         tty=values["tty"],
         remove=values["rm"],
         init=values["init"],
-        network=_network(values),
         pid=_namespace(values, "pid"),
         ipc=_namespace(values, "ipc"),
         uts=_namespace(values, "uts"),
         cgroupns=_namespace(values, "cgroupns"),
         mounts=_all_mounts(values),
+        volumes_from=tuple(values["volumes-from"]),
         read_only=values["read-only"],
         cap_add=tuple(values["cap-add"]),
         cap_drop=tuple(values["cap-drop"]),
@@ -411,6 +511,7 @@ def run_options(values: Values, arguments: list[str], settings: Config = BUILT_I
         log_driver=log.driver,
         log_max_size=log.max_size,
         log_max_files=log.max_files,
+        **_network_fields(values, settings),
         **_with_limits(create_fields(values), settings),
     )
     _check_conflicts(values, options)

@@ -10,6 +10,7 @@ import pycontain
 from pycontain.cli import output, streams
 from pycontain.cli.flags import FORMAT, Verb
 from pycontain.cli.template import to_json
+from pycontain.errors import PycontainError
 
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values
@@ -106,8 +107,19 @@ def _info_document(app: App) -> dict[str, Any]:
         "Name": machine.nodename,
         "ServerVersion": pycontain.__version__,
         "Rootless": engine.rootless,
+        **({"RootlessNetwork": _way_out()} if engine.rootless else {}),
         "Configuration": _configuration(app),
     }
+
+
+def _way_out() -> str:
+    """By what an ordinary user's networks reach the outside, or why they cannot."""
+    from pycontain.network import outside
+
+    try:
+        return outside.check()
+    except PycontainError as err:
+        return f"none: {err.message}"
 
 
 def _configuration(app: App) -> dict[str, dict[str, Any]]:
@@ -147,6 +159,8 @@ _INFO_LINES = (
 def _info(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
     document = _info_document(app)
     lines = [f"{title}: {_word(document[name])}" for title, name in _INFO_LINES]
+    if "RootlessNetwork" in document:
+        lines.append(f"Rootless network: {document['RootlessNetwork']}")
     lines.append(f"Total memory: {document['MemTotal'] / (1 << 30):.4g}GiB")
     lines.append(f"Name: {document['Name']}")
     lines.append("Configuration:")

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from pycontain.engine.events import Events
     from pycontain.engine.handle import ContainerHandle
     from pycontain.engine.images import Images
+    from pycontain.engine.manifests import Manifests
+    from pycontain.engine.network_verbs import Networks
     from pycontain.engine.pool import Pool
     from pycontain.engine.remote import Remote
+    from pycontain.engine.volumes import Volumes
     from pycontain.model.result import RunResult
 
 __all__ = ["Engine"]
@@ -64,13 +67,35 @@ class Engine:
             )
         self.layout.prepare()
         self._remote: Remote | None = None
-        if outside:
+        if not outside:
+            self._mend()
+        else:
             from pycontain.engine.remote import Remote
 
-            self._remote = Remote(self.layout)
+            self._remote = Remote(self.layout, self.settings)
         self._containers: Containers | None = None
         self._images: Images | None = None
+        self._manifests: Manifests | None = None
         self._events: Events | None = None
+        self._networks: Networks | None = None
+        self._volumes: Volumes | None = None
+
+    def _mend(self) -> None:
+        """Make anew the layers that another boot may not have left whole."""
+        try:
+            boots = os.listdir(self.layout.unsynced)
+        except FileNotFoundError:
+            return
+        if not boots:
+            return
+        from pycontain.kernel import process
+
+        if boots == [process.boot_id()]:
+            return
+        from pycontain.image import marks
+        from pycontain.image.store import ImageStore
+
+        marks.remake(self.layout, ImageStore(self.layout), rootless=self.rootless)
 
     @property
     def images(self) -> Images:
@@ -82,6 +107,39 @@ class Engine:
 
             self._images = Images(self.layout, rootless=self.rootless, settings=self.settings)
         return self._images
+
+    @property
+    def manifests(self) -> Manifests:
+        """The lists of images of the store."""
+        if self._remote is not None:
+            return self._remote.manifests
+        if self._manifests is None:
+            from pycontain.engine.manifests import Manifests
+
+            self._manifests = Manifests(self.layout, self.images, self.settings)
+        return self._manifests
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes of the store, by name: every verb."""
+        if self._remote is not None:
+            return self._remote.volumes
+        if self._volumes is None:
+            from pycontain.engine.volumes import Volumes
+
+            self._volumes = Volumes(self.layout)
+        return self._volumes
+
+    @property
+    def networks(self) -> Networks:
+        """The networks of the store."""
+        if self._remote is not None:
+            return self._remote.networks
+        if self._networks is None:
+            from pycontain.engine.network_verbs import Networks
+
+            self._networks = Networks(self.layout, self.events)
+        return self._networks
 
     @property
     def events(self) -> Events:

@@ -15,65 +15,20 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pycontain.engine import copying
 from pycontain.engine.copying import CAPABILITY, DEPTH, Attributes
-from pycontain.engine.folders import Folder, reopen
 from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, kernel_error
+from pycontain.image.packing import XATTR, Packer, Stream
 
 if TYPE_CHECKING:
-    from pycontain.engine.folders import Source
+    from pycontain.engine.folders import Folder, Source
     from pycontain.engine.tree import Tree
 
 _BUFFER = 1 << 20
-_XATTR = "SCHILY.xattr."
 _SECOND = 1_000_000_000
-_TYPES = {
-    stat.S_IFREG: tarfile.REGTYPE,
-    stat.S_IFDIR: tarfile.DIRTYPE,
-    stat.S_IFLNK: tarfile.SYMTYPE,
-    stat.S_IFIFO: tarfile.FIFOTYPE,
-    stat.S_IFCHR: tarfile.CHRTYPE,
-    stat.S_IFBLK: tarfile.BLKTYPE,
-}
 _NODES = {
     tarfile.FIFOTYPE: stat.S_IFIFO,
     tarfile.CHRTYPE: stat.S_IFCHR,
     tarfile.BLKTYPE: stat.S_IFBLK,
 }
-
-
-class _Output:
-    """What tarfile writes to: collects headers and small files to larger writes.
-
-    Not io.BufferedWriter, which would write the rest of a broken archive when it is thrown away.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._waiting = bytearray()
-        self._done = 0
-
-    def write(self, data: bytes) -> int:
-        self._waiting += data
-        if len(self._waiting) >= _BUFFER:
-            self.flush()
-        return len(data)
-
-    def flush(self) -> None:
-        data, self._waiting = self._waiting, bytearray()
-        self._done += len(data)
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
-            self._file.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as err:
-            name = getattr(self._file, "name", "")
-            subject = name if isinstance(name, str) and name[:1] != "<" else "the archive"
-            raise kernel_error("write", subject, err.errno or 0) from err
-
-    def tell(self) -> int:
-        return self._done + len(self._waiting)
 
 
 def _forget_members(tar: tarfile.TarFile) -> None:
@@ -90,12 +45,8 @@ class Writer:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._output = _Output(file)
-        self._tar = tarfile.TarFile(
-            fileobj=cast("BinaryIO", self._output), mode="w", format=tarfile.PAX_FORMAT,
-            copybufsize=_BUFFER,
-        )  # fmt: skip
-        self._linked: dict[tuple[int, int], str] = {}
+        self._output = Stream(file)
+        self._packer = Packer(self._output, _capability, sparse=False)
 
     def add(self, fd: int, source: Source | None, name: str) -> None:
         """Write what is open at `fd`, a folder with all below it.
@@ -109,7 +60,7 @@ class Writer:
             InvalidInput: it is a socket.
             KernelError: something cannot be read, or the output not be written.
         """
-        if not self._add_entry(fd, name):
+        if not self._packer.add(fd, name):
             raise InvalidInput(f"copy {name}: a socket cannot be copied")
         if source is not None:
             self.add_content(source, "./" if name == "." else f"{name}/", 1)
@@ -132,7 +83,7 @@ class Writer:
         except FileNotFoundError:
             return  # removed since the folder was listed
         try:
-            self._add_entry(fd, path)
+            self._packer.add(fd, path)
             if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 return
         finally:
@@ -144,82 +95,22 @@ class Writer:
         with below:
             self.add_content(below, f"{path}/", depth + 1)
 
-    def _add_entry(self, fd: int, name: str) -> bool:
-        """Write one entry; False for a socket, which has no form."""
-        info = os.fstat(fd)
-        kind = stat.S_IFMT(info.st_mode)
-        if kind not in _TYPES:
-            return False
-        entry = tarfile.TarInfo(name)
-        entry.type = _TYPES[kind]
-        entry.mode = stat.S_IMODE(info.st_mode)
-        entry.uid, entry.gid = info.st_uid, info.st_gid
-        entry.mtime = info.st_mtime_ns // _SECOND
-        headers: dict[str, str] = {}
-        entry.pax_headers = headers
-        fraction = info.st_mtime_ns % _SECOND
-        if fraction:
-            headers["mtime"] = f"{entry.mtime}.{fraction:09d}"
-        if self._add_link(entry, info, name):
-            return True
-        if kind == stat.S_IFREG:
-            self._add_file(entry, fd, info)
-            return True
-        if kind == stat.S_IFLNK:
-            entry.linkname = os.readlink("", dir_fd=fd)
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-            entry.devmajor, entry.devminor = os.major(info.st_rdev), os.minor(info.st_rdev)
-        self._put(entry)
-        return True
-
-    def _add_link(self, entry: tarfile.TarInfo, info: os.stat_result, name: str) -> bool:
-        if info.st_nlink < 2 or stat.S_ISDIR(info.st_mode):
-            return False
-        first = self._linked.setdefault((info.st_dev, info.st_ino), name)
-        if first == name:
-            return False
-        entry.type, entry.linkname = tarfile.LNKTYPE, first
-        self._put(entry)
-        return True
-
-    def _add_file(self, entry: tarfile.TarInfo, fd: int, info: os.stat_result) -> None:
-        entry.size = info.st_size
-        capability = copying.capability_of(fd)
-        if capability is not None:
-            text = capability.decode("utf-8", "surrogateescape")
-            entry.pax_headers = {**entry.pax_headers, _XATTR + CAPABILITY: text}
-        with open(reopen(fd, os.O_RDONLY), "rb", buffering=0) as file:
-            self._put(entry, cast("BinaryIO", _Exactly(file)))
-
-    def _put(self, entry: tarfile.TarInfo, content: BinaryIO | None = None) -> None:
-        self._tar.addfile(entry, content)
-        _forget_members(self._tar)
-
     def finish(self) -> int:
         """Write the end of the archive; without it a reader knows that it is not whole.
 
         Returns:
             How many bytes it has.
         """
-        self._tar.close()
-        self._output.flush()
+        self._packer.finish()
         return self._output.tell()
 
 
-class _Exactly:
-    """A file with all the bytes that its header says; zeros, should it be cut meanwhile."""
-
-    def __init__(self, file: BinaryIO | object) -> None:
-        self._file = cast("BinaryIO", file)
-
-    def read(self, count: int) -> bytes:
-        data = self._file.read(count)
-        while len(data) < count:
-            more = self._file.read(count - len(data))
-            if not more:
-                return data + bytes(count - len(data))
-            data += more
-        return data
+def _capability(fd: int) -> dict[str, str]:
+    """The one attribute that is kept, as a pax record."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return {}
+    value = copying.capability_of(fd)
+    return {} if value is None else {XATTR + CAPABILITY: value.decode("utf-8", "surrogateescape")}
 
 
 class _Stream:
@@ -401,7 +292,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _attributes(member: tarfile.TarInfo) -> Attributes:
-    text = member.pax_headers.get(_XATTR + CAPABILITY)
+    text = member.pax_headers.get(XATTR + CAPABILITY)
     capability = None if text is None else text.encode("utf-8", "surrogateescape")
     return Attributes(
         mode=member.mode & 0o7777,

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from pycontain import trace
 from pycontain.config import BUILT_IN
-from pycontain.engine import names, records
+from pycontain.engine import connections, names, records
 from pycontain.engine.cancel import Deadline, wait_readable
 from pycontain.engine.events import Events, command_words, write_about
 from pycontain.engine.failure import told
@@ -45,12 +45,16 @@ if TYPE_CHECKING:
 
     from pycontain.engine.cancel import Cancel
     from pycontain.engine.images import Images
-    from pycontain.engine.layers import Change
+    from pycontain.engine.layers import Change, Layers
     from pycontain.engine.logs import LogEntry
+    from pycontain.engine.new_mounts import NewMounts
     from pycontain.engine.sizes import Sizes
     from pycontain.engine.top import Processes
     from pycontain.engine.tree import Tree
-    from pycontain.model.container import ExecOptions, RunOptions
+    from pycontain.engine.volumes import Volumes
+    from pycontain.image.store import Image
+    from pycontain.model.container import ExecOptions, ImageConfig, PortBinding, RunOptions
+    from pycontain.model.network import Attachment as Place
     from pycontain.model.stats import Stats
     from pycontain.runtime.attachment import Attachment
     from pycontain.store.layout import ContainerPaths, Layout
@@ -76,15 +80,20 @@ class View(NamedTuple):
 
 
 class Finisher:
-    """What the owner of a container that is to be removed does after its end."""
+    """What the owner of a container does after its end."""
 
-    def __init__(self, containers: Containers, identity: str) -> None:
+    def __init__(self, containers: Containers, identity: str, run: str, *, remove: bool) -> None:
         self.containers = containers
         self.identity = identity
+        self.run = run
+        self.remove = remove
 
     def __call__(self) -> None:
-        """Remove it."""
-        self.containers.finish(self.identity)
+        """Remove it, or give back what it had in networks."""
+        if self.remove:
+            self.containers.finish(self.identity)
+        else:
+            self.containers.disconnect(self.identity, self.run)
 
 
 class Containers:
@@ -145,12 +154,18 @@ class Containers:
         word = options.stop_signal or image.config.stop_signal or "SIGTERM"
         timeout = options.stop_timeout
         command = specs.command(options, image.config)
-        specs.user_mounts(options, image.config)
+        planned = self._plan_mounts(
+            options, image.config, lambda name: self._images.ensure(name, progress)
+        )
         options = self._checked(options)
         if replace and options.name is not None:
             self._make_room(options.name)
         paths = self._layout.container(identity)
-        with files.Lock(paths.lock), self._images.using(image):
+        with (
+            files.Lock(paths.lock),
+            self._images.using(image),
+            planned.using(self._layout, self._images, identity) if planned else _nothing(),
+        ):
             try:
                 files.make_folder(paths.folder)
                 if volatile:
@@ -166,6 +181,7 @@ class Containers:
                     command=command,
                     stop_signal=parse.parse_signal(word),
                     stop_timeout=DEFAULT_STOP_TIMEOUT if timeout is None else timeout,
+                    mounts=planned.mounts if planned else (),
                 )
                 for folder in (paths.upper, paths.work):
                     # The upper folder is the container's "/": everybody in it may enter.
@@ -173,12 +189,29 @@ class Containers:
                 files.write_atomic(paths.document, files.dump(container), durable=not volatile)
                 if not volatile:
                     files.sync_folder(self._layout.containers)
+                if planned:
+                    self._volumes().make_missing(container, durable=not volatile)
             except BaseException:
-                self._erase(identity)
+                self._erase(identity, volumes=True)
                 files.remove(paths.lock)
                 raise
             self._events.tell("create", container)
         return container
+
+    def _plan_mounts(
+        self, options: RunOptions, config: ImageConfig, image: Callable[[str], Image]
+    ) -> NewMounts | None:
+        """What is mounted in a new container; None where that is nothing."""
+        if not (options.mounts or options.volumes_from or config.volumes):
+            return None
+        from pycontain.engine import new_mounts
+
+        return new_mounts.plan(options, config, lambda name: self.get(name).container, image)
+
+    def _volumes(self) -> Volumes:
+        from pycontain.engine.volumes import Volumes
+
+        return Volumes(self._layout)
 
     def _make_room(self, name: str) -> None:
         """Remove the container that has a name, if there is one."""
@@ -201,6 +234,7 @@ class Containers:
             from pycontain.engine import zone
 
             zone.check(options)
+        connections.check(options, self._layout)
         if not any(getattr(options, name) not in (None, (), {}) for name in _LIMITING):
             return options
         from pycontain.engine import limits
@@ -307,7 +341,7 @@ class Containers:
     def _status(self, paths: ContainerPaths) -> Status:
         try:
             status = records.status(paths)
-            if not self._is_untold(paths, status):
+            if not (self._is_untold(paths, status) or _is_connected(paths, status)):
                 return status
         except records.Lost:
             pass
@@ -321,6 +355,8 @@ class Containers:
             _await_told(paths)
         if self._is_untold(paths, status):
             self._tell_end(paths)
+        if _is_connected(paths, status):
+            connections.leave(self._layout, os.path.basename(paths.folder))
         return status
 
     def _is_untold(self, paths: ContainerPaths, status: Status) -> bool:
@@ -342,6 +378,8 @@ class Containers:
         if run is not None and not self._events.was_told("die", container.id, run.started):
             code = _KILLED if record is None else record.code
             self._events.tell("die", container, exitCode=str(code))
+            if container.mounts:
+                self._volumes().tell_unmounts(container)
         files.remove(paths.event)
 
     def _tell_failed_start(self, paths: ContainerPaths, container: Container, run: str) -> None:
@@ -356,6 +394,7 @@ class Containers:
             return records.status(paths)
         except records.Lost as lost:
             self._remove_cgroup(os.path.basename(paths.folder))
+            connections.leave(self._layout, os.path.basename(paths.folder))
             killed = lost.reason == "monitor lost"
             record = ExitRecord(
                 run=lost.run,
@@ -500,7 +539,7 @@ class Containers:
             )  # fmt: skip
         except BaseException:
             if options.remove:
-                self.remove(container.id, force=True)
+                self.remove(container.id, force=True, volumes=True)
             raise
         return container, attachment
 
@@ -544,6 +583,7 @@ class Containers:
                 raise NotFound(f"No such container: {ref}") from None
             check("start", container.name, self._paused(container, self._settle(paths)))
             self._remove_cgroup(identity)
+            connections.leave(self._layout, identity)
             joined = launch.joined_namespaces(container.options, self._join_target)
             run = os.urandom(8).hex()
             order = launch.Order(
@@ -555,11 +595,17 @@ class Containers:
             records.write_marker(paths, run)
             if attach:
                 self._events.tell("attach", container)
+            if container.mounts:
+                self._volumes().tell_mounts(container)
             try:
-                attachment = launch.launch(order, on_finish=Finisher(self, identity))
+                remove = container.options.remove
+                finisher = Finisher(self, identity, run, remove=remove)
+                attachment = launch.launch(order, on_finish=finisher)
             except PycontainError as err:
                 self._remove_cgroup(identity)
                 self._tell_failed_start(paths, container, run)
+                if container.mounts:
+                    self._volumes().tell_unmounts(container)
                 records.write_exit(paths, _not_started(run, err))
                 raise
             except BaseException:
@@ -599,11 +645,13 @@ class Containers:
         from pycontain.runtime import spec as specs
 
         image = self._images.get(options.image)
+        planned = self._plan_mounts(options, image.config, self._images.get)
         identity = "0" * 64
         container = Container(
             id=identity, name=options.name or "NAME", created=0, options=options,
             image_id=image.id, layers=image.layers, config=image.config,
             command=specs.command(options, image.config), stop_signal=15, stop_timeout=10,
+            mounts=planned.mounts if planned else (),
         )  # fmt: skip
         order = launch.Order(
             layout=self._layout, paths=self._layout.container(identity), container=container,
@@ -926,14 +974,15 @@ class Containers:
         ref: str,
         *,
         force: bool = False,
-        volumes: bool = False,  # noqa: ARG002 - docker's word; ours always go with it
+        volumes: bool = False,
     ) -> None:
-        """Remove a container and all that belongs to it, its anonymous volumes included.
+        """Remove a container and all that belongs to it.
 
         Args:
             ref: id, name or start of the id.
             force: kill it first if it runs; also remove one whose documents are damaged.
-            volumes: anonymous volumes go with their container in any case.
+            volumes: also the anonymous volumes that no other container uses. One that was made
+                with ``remove`` takes them with it in any case.
 
         Raises:
             InvalidState: it runs and `force` was not said.
@@ -958,7 +1007,8 @@ class Containers:
                 if not force:
                     check("remove", container.name, self._paused(container, status))
             self._end(paths, container)
-            self._erase(identity)
+            taken = volumes or (container is not None and container.options.remove)
+            self._erase(identity, volumes=taken)
             if container is not None:
                 self._events.tell("destroy", container)
         finally:
@@ -1006,6 +1056,11 @@ class Containers:
         """Do what is due after the end of a container, as its owner."""
         self._clean(identity, wait=True)
 
+    @told("disconnect container")
+    def disconnect(self, identity: str, run: str) -> None:
+        """Give back what a run that has ended had in networks, as its owner."""
+        connections.leave(self._layout, identity, run)
+
     def _clean(self, identity: str, *, wait: bool) -> bool:
         """Remove an ended container that was to be removed; True when it is gone."""
         paths = self._layout.container(identity)
@@ -1022,23 +1077,30 @@ class Containers:
                 return False
             with trace.Span("remove the container"):
                 self._end(paths, container)
-                self._erase(identity)
+                self._erase(identity, volumes=True)
                 self._events.tell("destroy", container)
             return True
         finally:
             _drop_lock(lock)
 
-    def _erase(self, identity: str) -> None:
+    def _erase(self, identity: str, *, volumes: bool = False) -> None:
         """Remove all traces of a container that does not run; the lock is held.
+
+        With `volumes` also its anonymous ones; which, is written down before, for whoever finishes
+        this.
 
         The cgroup first, the name last but the folder's content: killed in between, the container
         is still there to be removed, or its folder is one that anybody may finish removing.
         """
         paths = self._layout.container(identity)
         self._remove_cgroup(identity)
+        connections.leave(self._layout, identity)
         files.remove_tree(paths.state_folder)
         try:
-            claims = {records.load(paths).name}
+            container = records.load(paths)
+            claims = {container.name}
+            if volumes:
+                records.note_release(paths, container)
         except PycontainError:
             claims = self._claims_of(identity)
         removed = f"{self._layout.containers}/{_REMOVED}{identity}"
@@ -1050,6 +1112,9 @@ class Containers:
             raise files.store_error("remove", paths.folder, err) from err
         for name in claims:
             self._release(name, identity)
+        names = records.to_release(removed)
+        if names:
+            self._volumes().release(names)
         files.remove_tree(removed)
 
     def _release(self, name: str, identity: str) -> None:
@@ -1157,7 +1222,7 @@ class Containers:
         """
         from pycontain.engine import layers
 
-        with layers.opened(lambda: self.get(ref), self._layout, rootless=self._rootless) as opened:
+        with self._layers(ref) as opened:
             return layers.changes(opened)
 
     def export(self, ref: str, file: BinaryIO) -> int:
@@ -1177,8 +1242,60 @@ class Containers:
         """
         from pycontain.engine import layers
 
-        with layers.opened(lambda: self.get(ref), self._layout, rootless=self._rootless) as opened:
+        with self._layers(ref) as opened:
             return layers.export(opened, file)
+
+    @told("commit container")
+    def commit(
+        self,
+        ref: str,
+        name: str | None = None,
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool | None = None,
+    ) -> Image:
+        """Make an image of a container: its image, and what it changed as one layer more.
+
+        What is mounted in the container is not in it. Containers of the new image begin with the
+        configuration that this one has: its command, environment, labels.
+
+        Args:
+            ref: id, name or start of the id.
+            name: for the image, ``team/app:1``; taken from whoever has it. None: no name.
+            author: for the image's history.
+            message: the same.
+            changes: lines that change its configuration, as in a Dockerfile: CMD, ENTRYPOINT, ENV,
+                EXPOSE, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR.
+            pause: whether its processes wait until the files are packed. None: where they can, that
+                is, where it has a cgroup.
+
+        Raises:
+            NotFound: there is no such container, or its image was removed.
+            InvalidInput: a name or a change is malformed.
+            ImageError: a file has a name that no layer can have.
+            NotSupported: it was to be paused, and has no cgroup.
+            KernelError: a file cannot be read.
+            StoreError: the store cannot be written.
+        """
+        from pycontain.engine import commit
+
+        asked = commit.Asked(name, tuple(changes), author, message)
+        view = self.get(ref)
+        identity = view.container.id
+        image = commit.commit(
+            self, self._images.making(), view, asked, pause=pause,
+            opened=lambda: self._layers(identity),
+        )  # fmt: skip
+        said = {"comment": message, "imageID": image.id, "imageRef": ", ".join(asked.names())}
+        self._events.tell("commit", view.container, **said)
+        return image
+
+    def _layers(self, ref: str) -> contextlib.AbstractContextManager[Layers]:
+        from pycontain.engine import layers
+
+        return layers.opened(lambda: self.get(ref), self._layout, rootless=self._rootless)
 
     # ---- looking ----
 
@@ -1211,6 +1328,31 @@ class Containers:
         except NotFound:
             image = None
         return Sizes(own, image)
+
+    @told("look at container")
+    def attachments(self, view: View) -> tuple[Place, ...]:
+        """Return what a container has in networks now; nothing while it does not run.
+
+        Raises:
+            StoreError: its document is damaged.
+        """
+        if not view.container.options.networks or view.status.state not in ("running", "paused"):
+            return ()
+        from pycontain.engine import networks
+
+        return networks.attachments(self._layout, view.container.id)
+
+    @told("look at container")
+    def ports(self, ref: str) -> tuple[PortBinding, ...]:
+        """Return the ports of the host that lead to a container; none while it does not run.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        from pycontain.engine import ports
+
+        view = self.get(ref)
+        return ports.shown(view.container, view.paths, view.status.state)[0]
 
     def logs(
         self,
@@ -1252,6 +1394,10 @@ class Containers:
         )  # fmt: skip
 
 
+def _nothing() -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 def hostname(container: Container) -> str:
     """Return the name that the container calls itself."""
     if container.options.hostname:
@@ -1268,6 +1414,15 @@ def _monitor_lives(paths: ContainerPaths) -> bool | None:
     except StoreError:
         return None
     return record is not None and process.start_time(record.monitor) == record.monitor_start
+
+
+def _is_connected(paths: ContainerPaths, status: Status) -> bool:
+    """Whether a run has ended and has addresses or ports still: its monitor's clean-up was killed.
+
+    Rules that lead to an address that another has next would lead there.
+    """
+    ended = status.state == "exited" and os.path.exists(paths.endpoints)
+    return ended and _monitor_lives(paths) is False
 
 
 def _await_told(paths: ContainerPaths) -> None:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from pycontain.engine import Engine
     from pycontain.engine.containers import View
     from pycontain.engine.images import Removal
+    from pycontain.engine.volumes import VolumeUse
     from pycontain.image.store import Image
 
     Labels = dict[str, str]
 
 _ACTIVE = ("running", "paused")
+_NEVER = 1 << 63  # nanoseconds; later than any time
 _REBASE = 2000  # characters of a path after which it is begun anew at a descriptor (PATH_MAX)
 
 
@@ -52,7 +54,7 @@ class ContainerUse(NamedTuple):
     Attributes:
         writable: what it has written to its root.
         log: with the rotated ones.
-        volumes: one for each of its anonymous volumes.
+        volumes: one for each volume that lies in its own folder, as an earlier version had it.
     """
 
     view: View
@@ -66,6 +68,7 @@ class Usage(NamedTuple):
 
     images: tuple[ImageUse, ...]
     containers: tuple[ContainerUse, ...]
+    volumes: tuple[VolumeUse, ...]
     image_part: Part
     container_part: Part
     volume_part: Part
@@ -83,12 +86,17 @@ def usage(engine: Engine, problems: list[PycontainError]) -> Usage:
     views = engine.containers.list(all=True, problems=problems)
     images = tuple(_image_uses(engine, views))
     containers = tuple(_container_use(view) for view in views)
+    more: list[PycontainError] = []
+    volumes = tuple(engine.volumes.usage(more, measure=True))
+    told = set(map(str, problems))  # of a damaged container both tell
+    problems += [problem for problem in more if str(problem) not in told]
     return Usage(
         images,
         containers,
+        volumes,
         _image_part(images, folder_size(layout.images) + folder_size(layout.layers), views),
         _container_part(containers),
-        _volume_part(containers),
+        _volume_part(containers, volumes),
         Part(
             len(_entries(layout.cache)) + len(_entries(layout.work)),
             len(_entries(layout.work)),
@@ -143,10 +151,15 @@ def _container_part(containers: Sequence[ContainerUse]) -> Part:
     )
 
 
-def _volume_part(containers: Sequence[ContainerUse]) -> Part:
-    # anonymous ones, each of a container: none of them is of no use
-    sizes = [size for use in containers for size in use.volumes]
-    return Part(len(sizes), len(sizes), sum(sizes), 0)
+def _volume_part(containers: Sequence[ContainerUse], volumes: Sequence[VolumeUse]) -> Part:
+    sizes = [(size, True) for use in containers for size in use.volumes]
+    sizes += [(use.size or 0, bool(use.users)) for use in volumes]
+    return Part(
+        len(sizes),
+        sum(used for _, used in sizes),
+        sum(size for size, _ in sizes),
+        sum(size for size, used in sizes if not used),
+    )
 
 
 # ---- giving back ----
@@ -195,7 +208,7 @@ def _has(labels: Labels, label: tuple[str, str, str]) -> bool:
 def prune_containers(
     engine: Engine, is_meant: Callable[[int, Labels], bool], problems: list[PycontainError]
 ) -> tuple[list[str], int]:
-    """Remove the containers that do not run, with their anonymous volumes.
+    """Remove the containers that do not run. Their volumes stay, as with docker.
 
     Args:
         engine: over the store, in this process.
@@ -241,8 +254,11 @@ def prune_images(
     Raises:
         PycontainError: an image cannot be removed.
     """
+    from pycontain.image.manifests import ManifestList
 
-    def accept(image: Image) -> bool:
+    def accept(image: Image | ManifestList) -> bool:
+        if isinstance(image, ManifestList):
+            return is_meant(_NEVER, {})  # nobody knows when a list was made
         return is_meant(image.created or 0, image.config.labels or {})
 
     removed, size = engine.images.prune(every=every, accept=accept)

@@ -93,6 +93,14 @@ class Events:
         """Tell an event of an image."""
         self._append("image", action, identity, {"name": name})
 
+    def tell_volume(self, action: str, name: str, said: dict[str, str]) -> None:
+        """Tell an event of a volume."""
+        self._append("volume", action, name, said)
+
+    def tell_network(self, action: str, identity: str, name: str, driver: str, **more: str) -> None:
+        """Tell an event of a network, with `more` attributes (which container came or went)."""
+        self._append("network", action, identity, {"name": name, "type": driver, **more})
+
     def _append(self, kind: str, action: str, identity: str, said: dict[str, str]) -> None:
         event = Event(time=time.time_ns(), type=kind, action=action, id=identity, attributes=said)
         try:
@@ -123,8 +131,9 @@ class Events:
                 they are those from now on, otherwise from the first that is kept.
             until: the same of the last one; what is to come is waited for.
             filters: ``container`` (id or name, or how one of them starts), ``image`` (id or name),
-                ``event`` (action), ``type``, ``label`` (NAME or NAME=VALUE), ``scope`` (``local``):
-                an event passes that fits one value of each, of ``label`` all.
+                ``network`` (how its id or name starts), ``volume`` (how its name starts), ``event``
+                (action), ``type``, ``label`` (NAME or NAME=VALUE), ``scope`` (``local``): an event
+                passes that fits one value of each, of ``label`` all.
             follow: False ends at the present.
             cancel: ends the iteration.
 
@@ -279,6 +288,20 @@ def _by_image(values: Sequence[str]) -> Test:
     return matches
 
 
+def _by_volume(values: Sequence[str]) -> Test:
+    return lambda event: event.type == "volume" and event.id.startswith(tuple(values))
+
+
+def _by_network(values: Sequence[str]) -> Test:
+    def matches(event: Event) -> bool:
+        name = event.attributes.get("name", "")
+        return event.type == "network" and (
+            name.startswith(tuple(values)) or event.id.startswith(tuple(values))
+        )
+
+    return matches
+
+
 def _by_action(values: Sequence[str]) -> Test:
     return lambda event: event.action in values or event.verb in values
 
@@ -310,8 +333,10 @@ _FILTERS: dict[str, Callable[[Sequence[str]], Test]] = {
     "event": _by_action,
     "image": _by_image,
     "label": _by_label,
+    "network": _by_network,
     "scope": _by_scope,
     "type": _by_type,
+    "volume": _by_volume,
 }
 
 

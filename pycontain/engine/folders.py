@@ -14,7 +14,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Protocol
 
-from pycontain.kernel.paths import is_mount_point
+from pycontain.kernel.paths import as_path, is_mount_point, reopen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# None of these lets an open of what is no ordinary file wait, or become our terminal.
-_CAREFUL = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 Names = tuple[str, ...]
+
+__all__ = ["HOST", "LOOK", "Folder", "Names", "Source", "Space", "as_path", "reopen", "walk"]
 
 
 class Source(Protocol):
@@ -152,27 +152,6 @@ class Folder:
             return Folder.of(fd, self._space, (*self._names, name))
         finally:
             os.close(fd)
-
-
-def as_path(fd: int) -> str:
-    """Return a path that leads to the inode of a descriptor, whatever its name is by now (proc(5)).
-
-    For a link that was looked at it is the link itself.
-    """
-    return f"/proc/self/fd/{fd}"
-
-
-def reopen(fd: int, flags: int) -> int:
-    """Open the regular file of an O_PATH descriptor.
-
-    Raises:
-        OSError: EINVAL where it is no regular file; open(2)'s.
-    """
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    opened = os.open(as_path(fd), flags | _CAREFUL)
-    os.set_blocking(opened, True)
-    return opened
 
 
 def walk(root: int, space: Space, path: str, *, follow: bool) -> tuple[int, Names]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pycontain.engine.containers import Containers
     from pycontain.engine.logs import LogEntry
     from pycontain.engine.tree import Tree
+    from pycontain.image.store import Image
     from pycontain.model.container import Container, ExitRecord
     from pycontain.model.result import ExecResult
     from pycontain.model.stats import Stats
@@ -66,7 +67,7 @@ class ContainerHandle:
     def close(self) -> None:
         """Remove it, killed first where it runs; one that is gone already is no error."""
         with contextlib.suppress(NotFound):
-            self._containers.remove(self.id, force=True)
+            self._containers.remove(self.id, force=True, volumes=True)
 
     # ---- looking ----
 
@@ -166,6 +167,32 @@ class ContainerHandle:
         """
         with self.files() as files:
             files.write(path, data, mode=mode, uid=uid, gid=gid)
+
+    def commit(
+        self,
+        name: str | None = None,
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool | None = None,
+    ) -> Image:
+        """Make an image of it: its image, and what it changed; see ``Containers.commit``.
+
+        Args:
+            name: for the image; None: no name.
+            author: for the image's history.
+            message: the same.
+            changes: lines that change its configuration, as in a Dockerfile: ``CMD ["serve"]``.
+            pause: whether its processes wait; None: where they can.
+
+        Raises:
+            InvalidInput: a name or a change is malformed.
+            PycontainError: as for ``Containers.commit``.
+        """
+        return self._containers.commit(
+            self.id, name, author=author, message=message, changes=changes, pause=pause
+        )
 
     # ---- its life ----
 

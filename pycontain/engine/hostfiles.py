@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pycontain.errors import InvalidInput
 from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pycontain.model.container import RunOptions
+    from pycontain.model.network import Attachment
     from pycontain.store.layout import ContainerPaths
 
 _HOSTS = """\
@@ -20,12 +22,28 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+_OF_HOST = "host.containers.internal host.docker.internal"
+HOST_GATEWAY = "host-gateway"
+"""An address of ``--add-host`` that stands for the host's, as containers see it."""
 RESOLVED = "/run/systemd/resolve/resolv.conf"
 """Where systemd-resolved keeps the real servers behind its loopback address."""
 
 
-def write(paths: ContainerPaths, options: RunOptions, hostname: str) -> None:
+def write(
+    paths: ContainerPaths,
+    options: RunOptions,
+    hostname: str,
+    attachments: Sequence[Attachment] = (),
+    host: str = "",
+) -> None:
     """Write the three files of a container.
+
+    Args:
+        paths: of the container.
+        options: what was asked for.
+        hostname: the container's.
+        attachments: what it has in networks: its name stands for its addresses there.
+        host: the host's address, where that is not the gateway of its networks.
 
     Raises:
         StoreError: they cannot be written.
@@ -33,23 +51,95 @@ def write(paths: ContainerPaths, options: RunOptions, hostname: str) -> None:
     hosts = _read("/etc/hosts") if options.network == "host" else _HOSTS
     if hosts and not hosts.endswith("\n"):
         hosts += "\n"
-    hosts += "".join(_host_line(entry) for entry in options.add_host)
+    gateway = host_gateway(attachments)
+    gateway = host or gateway if gateway else ""
+    hosts += "".join(_host_line(entry, gateway) for entry in options.add_host)
+    if gateway:
+        hosts += f"{gateway}\t{_OF_HOST}\n"
+    hosts += own_lines(attachments, hostname, options.domainname)
     files.write_atomic(paths.hosts, hosts.encode(), 0o644, durable=False)
     files.write_atomic(paths.hostname, f"{hostname}\n".encode(), 0o644, durable=False)
-    text = resolv_conf(
+    text = _resolv_conf(options, attachments)
+    files.write_atomic(paths.resolv_conf, text.encode(), 0o644, durable=False)
+
+
+def change(
+    paths: ContainerPaths,
+    options: RunOptions,
+    hostname: str,
+    before: Sequence[Attachment],
+    after: Sequence[Attachment],
+) -> None:
+    """Change the files of a running container whose networks have changed.
+
+    It has them as mounts, so they are written where they are. Lines of its own in hosts stay; a
+    resolv.conf that it has changed stays as it is.
+
+    Args:
+        paths: of the container.
+        options: what was asked for.
+        hostname: the container's.
+        before: what it had in networks.
+        after: what it has.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    old = own_lines(before, hostname, options.domainname).splitlines()
+    new = own_lines(after, hostname, options.domainname).splitlines()
+    lines = [line for line in _read(paths.hosts).splitlines() if line not in old or line in new]
+    lines += [line for line in new if line not in lines]
+    _write_there(paths.hosts, "".join(f"{line}\n" for line in lines))
+    if _read(paths.resolv_conf) == _resolv_conf(options, before):
+        _write_there(paths.resolv_conf, _resolv_conf(options, after))
+
+
+def _write_there(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as err:
+        raise files.store_error("write", path, err) from err
+
+
+def _resolv_conf(options: RunOptions, attachments: Sequence[Attachment]) -> str:
+    return resolv_conf(
         _read("/etc/resolv.conf"),
         _read(RESOLVED),
         host_network=options.network == "host",
         dns=options.dns,
         search=options.dns_search,
         option=options.dns_option,
+        resolver=next((word for one in attachments for word in one.dns), ""),
+        upstream=next((one.upstream for one in attachments if one.upstream), ""),
     )
-    files.write_atomic(paths.resolv_conf, text.encode(), 0o644, durable=False)
 
 
-def _host_line(entry: str) -> str:
+def own_lines(attachments: Sequence[Attachment], hostname: str, domain: str | None) -> str:
+    """Return the lines of a container's own name, one for each of its addresses (hosts(5))."""
+    names = f"{hostname}.{domain} {hostname}" if domain else hostname
+    return "".join(
+        f"{address.partition('/')[0]}\t{names}\n"
+        for attachment in attachments
+        for address in attachment.addresses
+    )
+
+
+def host_gateway(attachments: Sequence[Attachment]) -> str:
+    """Return the address by which a container reaches its host; empty where it has none."""
+    return next((word for one in attachments for word in one.gateways), "")
+
+
+def _host_line(entry: str, gateway: str) -> str:
     separator = "=" if "=" in entry else ":"
     name, _, address = entry.partition(separator)
+    if address == HOST_GATEWAY:
+        if not gateway:
+            raise InvalidInput(
+                f"--add-host {entry}: the container has no gateway",
+                "it needs a network with a way out",
+            )
+        address = gateway
     return f"{address.strip('[]')}\t{name}\n"
 
 
@@ -69,6 +159,8 @@ def resolv_conf(
     dns: Sequence[str] = (),
     search: Sequence[str] = (),
     option: Sequence[str] = (),
+    resolver: str = "",
+    upstream: str = "",
 ) -> str:
     """Return the container's resolv.conf (resolv.conf(5)).
 
@@ -79,10 +171,15 @@ def resolv_conf(
         dns: servers that replace the host's.
         search: domains that replace the host's; ``.`` alone means none.
         option: options that replace the host's.
+        resolver: that of the container's network, which asks the servers itself.
+        upstream: leads to the servers on the host's loopback.
     """
     lines = _lines(host)
     servers = [words[1] for words in lines if words[0] == "nameserver" and len(words) > 1]
-    if not host_network:
+    if upstream:
+        near = (upstream if _is_loopback(server) else server for server in servers)
+        servers = list(dict.fromkeys(near))
+    elif not host_network:
         real = [server for server in servers if not _is_loopback(server)]
         if servers and not real:
             lines = _lines(resolved) or lines
@@ -95,6 +192,11 @@ def resolv_conf(
     options = list(option) or [
         word for words in lines if words[0] == "options" for word in words[1:]
     ]
+    if resolver:
+        dns = (resolver,)
+        # Names of one word are names in the network: they are asked for before any domain is tried.
+        if not any(word.startswith("ndots:") for word in options):
+            options.append("ndots:0")
     text = "".join(f"nameserver {server}\n" for server in dns or servers)
     if domains and domains != ["."]:
         text += f"search {' '.join(domains)}\n"

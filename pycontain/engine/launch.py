@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from pycontain import trace
-from pycontain.engine import events, hostdevices, hostfiles, records, volumes, zone
-from pycontain.errors import InvalidInput, InvalidState, KernelError, StoreError
+from pycontain.engine import connections, events, hostdevices, hostfiles, records, zone
+from pycontain.errors import InvalidInput, InvalidState, KernelError, PycontainError, StoreError
 from pycontain.kernel import cgroup, devices, mount, process
 from pycontain.model.container import Limits, cgroup_path
 from pycontain.runtime import accounts, handover, lifecycle, plan, privileges, seccomp
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pycontain.engine.containers import View
+    from pycontain.engine.volume_mounts import Opened
     from pycontain.model import oci
     from pycontain.model.container import Container, ExecOptions, RunOptions, RunRecord
     from pycontain.runtime.attachment import Attachment
@@ -46,6 +47,12 @@ import sys
 sys.path.extend(sys.argv[4:])
 from pycontain.engine import Engine
 Engine(sys.argv[1], sys.argv[2]).containers.cleanup(sys.argv[3])
+"""
+_LEAVE = """\
+import sys
+sys.path.extend(sys.argv[5:])
+from pycontain.engine.connections import clean_up
+clean_up(*sys.argv[1:5])
 """
 
 
@@ -122,8 +129,11 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
     """
     container, paths = order.container, order.paths
     own: list[int] = []
+    opened: Opened | None = None
     files.make_folder(paths.state_folder)
     events.write_about(paths, container)
+    with trace.Span("connect to networks"):
+        connection = connections.connect(order)
     try:
         with trace.Span("make the cgroup"):
             limited = _limits(order)
@@ -132,9 +142,13 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
         with trace.Span("mount the root file system"):
             root = _root(order, nodev=groups is None)
         own.append(root)
+        opened = _open_volumes(order, root)
         with trace.Span("build configuration and plan"):
-            steps = _settings(order) + prepare(order, root, limited, groups is not None)
-        given = {plan.ROOT: root, LOCK: order.lock}
+            steps = _settings(order) + connection.settings()
+            steps += prepare(order, root, limited, groups is not None, opened, connection)
+        given = {plan.ROOT: root, LOCK: order.lock, **connection.held.given()}
+        if opened:
+            given |= {plan.handed(target): fd for target, fd in opened.given.items()}
         given |= {plan.inherited(3 + at): fd for at, fd in enumerate(order.descriptors)}
         shm = plan.handed(specs.SHM)
         if shm in handles(steps):
@@ -149,17 +163,32 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
         if order.leash:
             given[LEASH] = _open_caller(order.caller)
             own.append(given[LEASH])
+        home = connection.home()
+        own += [home] if home >= 0 else []
         monitor = lifecycle.start(
             steps, given, title=f"pycontain-monitor {container.name}",
             cgroup=groups.monitor if groups else -1,
-            opened=lambda: _check_joined(order.joined),
+            opened=lambda: _check_joined(order.joined), network=home,
         )  # fmt: skip
+    except PycontainError:
+        connection.undo()
+        raise
     finally:
+        connection.held.close()
         for fd in own:
             os.close(fd)
+        if opened:
+            opened.close()
     monitor.close()
-    monitor.attachment.on_finish = on_finish if container.options.remove else None
+    monitor.attachment.on_finish = on_finish if is_cleaned(container.options) else None
     return monitor.attachment
+
+
+def is_cleaned(options: RunOptions) -> bool:
+    """Whether something is due when such a container ends: its removal, or giving back what it has
+    in networks.
+    """
+    return options.remove or bool(options.networks)
 
 
 def _open_caller(caller: int | None) -> int:
@@ -229,21 +258,47 @@ def _root(order: Order, *, nodev: bool) -> int:
     )  # fmt: skip
 
 
-def prepare(order: Order, root: int, limited: oci.Resources, cgroup_made: bool) -> list[Step]:
+def _open_volumes(order: Order, root: int) -> Opened | None:
+    """The volumes and images of the container, None where it has none."""
+    mounts = specs.all_mounts(order.container)
+    if not any(entry.type in ("volume", "image") for entry in mounts):
+        return None
+    from pycontain.engine import volume_mounts
+
+    with trace.Span("open the volumes"):
+        return volume_mounts.open_all(
+            order.layout, order.container, root,
+            rootless=order.rootless, durable=not records.is_volatile(order.paths),
+        )  # fmt: skip
+
+
+def prepare(
+    order: Order,
+    root: int,
+    limited: oci.Resources,
+    cgroup_made: bool,
+    opened: Opened | None,
+    connection: connections.Connection,
+) -> list[Step]:
     """Return the kernel steps of a container, and keep its OCI configuration.
 
     Raises:
         PycontainError: an option that cannot be carried out here.
     """
     # Made anew for each start: servers change, and after a power cut these files may be empty.
-    hostfiles.write(order.paths, order.container.options, _hostname(order))
+    attachments = connection.attachments
+    hostfiles.write(
+        order.paths, order.container.options, _hostname(order), attachments, connection.host()
+    )
     if order.container.options.tz:
         zone.write(root, order.container.options.tz)
-    spec = _spec(order, root, limited, volumes_made=True, device_rules=cgroup_made)
+    account = _account(order, root)
+    spec = _spec(order, account, limited, opened, device_rules=cgroup_made)
     if not order.rootless:
         keep_cgroup_options(spec)
     files.write_atomic(order.paths.spec, msgspec.json.encode(spec), durable=False)
-    for entry in order.container.options.mounts:
+    mounts = specs.all_mounts(order.container)
+    for entry in mounts:
         if entry.type != "bind" or os.path.exists(entry.source):
             continue
         if not entry.make_source:
@@ -257,10 +312,24 @@ def prepare(order: Order, root: int, limited: oci.Resources, cgroup_made: bool) 
             raise StoreError(
                 f"bind {entry.source}: cannot be made: {os.strerror(err.errno or 0).lower()}"
             ) from err
-    return plan.container(spec, _plan_settings(order, spec, cgroup_made))
+    if any(entry.chown for entry in mounts):
+        from pycontain.engine import volume_mounts
+
+        volume_mounts.give_files(order.container, opened, account.uid, account.gid)
+    settings = _plan_settings(order, spec, cgroup_made, opened)
+    settings.links = connection.links()
+    return plan.container(spec, settings)
 
 
-def _plan_settings(order: Order, spec: oci.Spec, cgroup_made: bool) -> plan.Settings:
+def _account(order: Order, root: int) -> accounts.Account:
+    options = order.container.options
+    user = options.user if options.user is not None else order.container.config.user
+    return accounts.lookup(root, user, options.group_add)
+
+
+def _plan_settings(
+    order: Order, spec: oci.Spec, cgroup_made: bool, opened: Opened | None = None
+) -> plan.Settings:
     linux = spec.get("linux", {})
     rules = linux.get("resources", {}).get("devices")
     shares = specs.foreign_shm(spec, _shm_source(order))
@@ -271,7 +340,7 @@ def _plan_settings(order: Order, spec: oci.Spec, cgroup_made: bool) -> plan.Sett
         seccomp=_filter(order.layout, linux),
         size=order.size or (0, 0),
         inherit=len(order.descriptors),
-        handed=(specs.SHM,) if shares else (),
+        handed=(*((specs.SHM,) if shares else ()), *(opened.given if opened else ())),
     )
 
 
@@ -290,18 +359,19 @@ def _filter(layout: Layout, linux: oci.Linux) -> tuple[bytes, int] | None:
 
 
 def _spec(
-    order: Order, root: int, limited: oci.Resources, *, volumes_made: bool, device_rules: bool
+    order: Order,
+    account: accounts.Account,
+    limited: oci.Resources,
+    opened: Opened | None,
+    *,
+    device_rules: bool,
 ) -> oci.Spec:
     container, options = order.container, order.container.options
-    user = options.user if options.user is not None else container.config.user
-    account = accounts.lookup(root, user, options.group_add)
-    mounts = specs.user_mounts(options, container.config)
+    mounts = specs.all_mounts(container)
     folders = (
-        volumes.prepare(
-            order.paths.volumes, root, mounts, durable=not records.is_volatile(order.paths)
-        )
-        if volumes_made
-        else {entry.target: order.paths.volumes for entry in mounts}
+        opened.folders
+        if opened
+        else {entry.target: entry.source or order.paths.volumes for entry in mounts}
     )
     host_devices = {device.source: hostdevices.nodes(device.source) for device in options.devices}
     if options.privileged:
@@ -320,6 +390,7 @@ def _spec(
         rootless=order.rootless,
         init_path=INIT if options.init else "",
         volume_folders=folders,
+        mounts=mounts,
         shm_source=_shm_source(order),
         host_devices=host_devices,
         device_rules=device_rules,
@@ -343,7 +414,7 @@ def _settings(order: Order) -> list[Step]:
     steps = [
         Step("run", order.run, process.boot_id()),
         Step("records", FOLDER, STATE, int(not records.is_volatile(order.paths))),
-        Step("owner", handover.OWNER, int(order.attach), int(order.attach and options.remove)),
+        Step("owner", handover.OWNER, int(order.attach), int(order.attach and is_cleaned(options))),
         Step("stdio", int(options.tty), int(options.interactive), int(order.stdin)),
         Step("log", options.log_driver, options.log_max_size, options.log_max_files),
         Step("hold", LOCK),
@@ -353,13 +424,16 @@ def _settings(order: Order) -> list[Step]:
         steps.append(Step("timeout", options.timeout * 1000))
     if order.leash:
         steps.append(Step("leash", LEASH))
-    if options.remove:
+    if is_cleaned(options):
         steps.append(Step("cleanup", _cleanup_argv(order), (f"PATH={privileges.DEFAULT_PATH}",)))
     return steps
 
 
 def _cleanup_argv(order: Order) -> tuple[str, ...]:
-    return interpreter(_CLEANUP, order.layout.root, order.layout.state, order.container.id)
+    words = (order.layout.root, order.layout.state, order.container.id)
+    if order.container.options.remove:
+        return interpreter(_CLEANUP, *words)
+    return interpreter(_LEAVE, *words, order.run)
 
 
 def interpreter(program: str, *words: str) -> tuple[str, ...]:
@@ -377,7 +451,8 @@ def explain(order: Order) -> list[str]:
     limited = _limits(order)
     root = mount.stack(layers, user_xattr=order.rootless)
     try:
-        spec = _spec(order, root, limited, volumes_made=False, device_rules=not order.rootless)
+        account = _account(order, root)
+        spec = _spec(order, account, limited, None, device_rules=not order.rootless)
     finally:
         os.close(root)
     steps = plan.container(spec, _plan_settings(order, spec, not order.rootless))
@@ -389,6 +464,7 @@ def explain(order: Order) -> list[str]:
         if order.container.options.tz
         else "",
         place,
+        *connections.explain(order.container),
         "start a monitor",
         *(step.text for step in steps),
     ]

@@ -17,6 +17,8 @@ from pycontain.store import files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pycontain.store.layout import Layout
+
 OK = "ok"
 MISSING = "missing"
 
@@ -76,17 +78,23 @@ def outside() -> list[Finding]:
     ]
 
 
-def inside(work: str, *, rootless: bool) -> list[Finding]:
+def inside(layout: Layout, *, rootless: bool) -> list[Finding]:
     """Return what has to be tried where containers are made.
 
     Args:
-        work: a folder of the store, for files that are removed again.
+        layout: of the store, in which files are made and removed again.
         rootless: we are in the namespaces of an ordinary user.
     """
+    work = layout.work
     found = [_look("overlay", lambda: _overlay(work, rootless=rootless), needed=True)]
     if rootless:
         reason = "containers of ordinary users have no cgroup"
-        return [*found, Finding("cgroup v2", MISSING, reason, "limits need root", False)]
+        return [
+            *found,
+            Finding("cgroup v2", MISSING, reason, "limits need root", False),
+            _look("networks", lambda: _networks_of(layout), "apt-get install nftables"),
+            _look("way out of networks", _way_out),
+        ]
     return [
         *found,
         _look("idmapped mounts", lambda: _idmapped(work)),
@@ -94,6 +102,8 @@ def inside(work: str, *, rootless: bool) -> list[Finding]:
         _look("cgroup v2", _cgroup, "mount -t cgroup2 none /sys/fs/cgroup"),
         *_controllers(),
         _look("device rules", _device_rules, "a kernel with CONFIG_CGROUP_BPF"),
+        _look("networks", _networks, "apt-get install nftables"),
+        _look("forwarding", _forwarding),
     ]
 
 
@@ -313,6 +323,40 @@ def _controller(name: str, there: list[str]) -> Finding:
     else:
         remedy = "a kernel that has it, and does not have it in cgroup_disable="
     return Finding(title, MISSING, without, remedy, False)
+
+
+def _networks() -> str:
+    from pycontain.kernel import firewall
+
+    path = firewall.program()
+    firewall.chains("pycontain")  # the kernel answers
+    return f"nf_tables, {path}"
+
+
+def _networks_of(layout: Layout) -> str:
+    """The same in an ordinary user's network namespace."""
+    from pycontain.engine import rootless
+
+    return rootless.there(lambda _: _networks())(layout)
+
+
+def _way_out() -> str:
+    """Without it `run` gives containers of an ordinary user no network, unless one is asked for."""
+    from pycontain.network import outside
+
+    return outside.check()
+
+
+def _forwarding() -> str:
+    """Between networks and the outside; what another firewall drops, ours cannot let through."""
+    from pycontain.network import policy
+
+    found = policy.obstacles()
+    if found:
+        raise _absent(f"{found[0].chain} drops it", found[0].remedy)
+    with open("/proc/sys/net/ipv4/ip_forward", encoding="ascii") as file:
+        is_on = file.read().strip() == "1"
+    return "on" if is_on else "off; the first network that comes up switches it on"
 
 
 def _device_rules() -> str:

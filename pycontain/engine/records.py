@@ -43,6 +43,16 @@ def _marker(paths: ContainerPaths) -> tuple[str, str] | None:
     return words[0], words[1]
 
 
+def last_run(paths: ContainerPaths) -> str:
+    """Return the id of the last run, one that is about to start included; empty for none.
+
+    Raises:
+        StoreError: the marker is damaged.
+    """
+    marker = _marker(paths)
+    return marker[0] if marker else ""
+
+
 def _boot_path(paths: ContainerPaths) -> str:
     return f"{paths.folder}/boot"
 
@@ -62,6 +72,30 @@ def make_volatile(paths: ContainerPaths) -> None:
 def is_volatile(paths: ContainerPaths) -> bool:
     """Whether the container dies with the boot."""
     return os.path.lexists(_boot_path(paths))
+
+
+def _release_path(folder: str) -> str:
+    return f"{folder}/release"
+
+
+def note_release(paths: ContainerPaths, container: Container) -> None:
+    """Note which volumes go with the container, before its folder is removed.
+
+    Raises:
+        StoreError: it cannot be noted.
+    """
+    names = {mount.source for mount in container.mounts or () if mount.anonymous}
+    if names:
+        data = "\n".join(sorted(names)).encode()
+        files.write_atomic(_release_path(paths.folder), data, durable=False)
+
+
+def to_release(folder: str) -> list[str]:
+    """Return the volumes that go with the container whose folder is being removed."""
+    try:
+        return files.read(_release_path(folder)).decode().split()
+    except NotFound:
+        return []
 
 
 def exists(paths: ContainerPaths) -> bool:

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from pycontain.engine import launch
 from pycontain.engine.containers import Containers
 from pycontain.engine.images import Images
+from pycontain.engine.manifests import Manifests
+from pycontain.engine.network_verbs import Networks
 from pycontain.engine.tree import Tree
+from pycontain.engine.volumes import Volumes
 from pycontain.engine.wire import (
     Answer,
     CallBack,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from pycontain.config import Config
     from pycontain.store.layout import Layout
 
     Arguments = dict[str, Any]
@@ -56,7 +60,7 @@ sys.path.extend(sys.argv[3:])
 from pycontain.engine.worker import main
 main(sys.argv[1], sys.argv[2])
 """
-_STAY = ("accept", "file", "output", "problems", "progress", "report", "source", "target")
+_STAY = ("accept", "asking", "file", "output", "problems", "progress", "report", "source", "target")
 """Arguments that stay with the caller where they are no plain values: the worker calls back."""
 
 _HOST_PATHS = ("output", "source", "target")
@@ -72,6 +76,7 @@ class Link:
 
     Args:
         layout: the store's.
+        settings: what is configured there.
 
     Raises:
         NotPermitted, NotSupported: the user cannot have a namespace, see ``kernel.userns``.
@@ -82,7 +87,7 @@ class Link:
         pid: of the worker.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, settings: Config) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.pid, self._pidfd = _spawn(layout, theirs.fileno())
@@ -95,15 +100,16 @@ class Link:
         # The process's end is the socket's: there is nothing to do at exit.
         self.close.atexit = False
         try:
-            self._greet()
+            self._greet(settings)
         except BaseException:
             self.close()
             raise
 
-    def _greet(self) -> None:
+    def _greet(self, settings: Config) -> None:
         channel = self.open(Messages({}))
         try:
-            _converse(channel, Request("", "enter", {"environment": dict(os.environ)}), {})
+            given = {"environment": dict(os.environ), "settings": settings}
+            _converse(channel, Request("", "enter", given), {})
         except Gone:
             raise PycontainError(
                 f"start worker: process {self.pid} ended before it answered"
@@ -194,10 +200,12 @@ class Remote:
 
     Args:
         layout: the store's.
+        settings: what is configured, for whatever the worker does.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, settings: Config) -> None:
         self._layout = layout
+        self._settings = settings
         self._links: dict[int, Link] = {}
         self._locks: dict[int, threading.Lock] = {}
 
@@ -210,6 +218,21 @@ class Remote:
     def images(self) -> Images:
         """What has the methods of the worker's ``Images``."""
         return proxy(Images, functools.partial(self._ask, "images"))
+
+    @property
+    def manifests(self) -> Manifests:
+        """What has the methods of the worker's ``Manifests``."""
+        return proxy(Manifests, functools.partial(self._ask, "manifests"))
+
+    @property
+    def networks(self) -> Networks:
+        """What has the methods of the worker's ``Networks``."""
+        return proxy(Networks, functools.partial(self._ask, "networks"))
+
+    @property
+    def volumes(self) -> Volumes:
+        """What has the methods of the worker's ``Volumes``."""
+        return proxy(Volumes, functools.partial(self._ask, "volumes"))
 
     def close(self) -> None:
         """End the worker. The next verb starts another."""
@@ -229,11 +252,14 @@ class Remote:
                 self._links.pop(pid).close()
             link = self._links.get(me)
             if link is None or not link.alive():
-                link = self._links[me] = Link(self._layout)
+                link = self._links[me] = Link(self._layout, self._settings)
             return link
 
     def _open(self) -> tuple[Link, Channel]:
-        messages = Messages({"containers": self.containers, "images": self.images})
+        messages = Messages(
+            {"containers": self.containers, "images": self.images, "manifests": self.manifests,
+             "networks": self.networks, "volumes": self.volumes}
+        )  # fmt: skip
         while True:
             link = self._link()
             try:
@@ -270,7 +296,7 @@ def _absolute(arguments: Arguments) -> Arguments:
     """Arguments whose paths mean the same in the worker, which has a working folder of its own."""
     paths = {
         key: os.path.join(os.getcwd(), text) for key, text in arguments.items()
-        if key in _HOST_PATHS and isinstance(text, str)
+        if key in _HOST_PATHS and isinstance(text, str) and "://" not in text
     }  # fmt: skip
     return {**arguments, **paths}
 

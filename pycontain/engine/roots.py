@@ -17,18 +17,19 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from pycontain.engine import records, volumes
+from pycontain.engine import records, volume_mounts
 from pycontain.engine.folders import Names, Space, walk
 from pycontain.engine.tree import FILE_MODE, FOLDER_MODE, Tree
 from pycontain.errors import InvalidState, kernel_error
 from pycontain.kernel import mount, process
-from pycontain.runtime.spec import user_mounts
+from pycontain.runtime.spec import all_mounts
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from pycontain.engine.containers import View
+    from pycontain.engine.volume_mounts import Opened
     from pycontain.model.container import Mount
     from pycontain.model.status import Status
     from pycontain.store.layout import Layout
@@ -150,11 +151,13 @@ def _own_root(
         attributes=mount.ATTR_NODEV | mount.ATTR_NOSUID, user_xattr=rootless,
     )  # fmt: skip
     _own(stack, root)
-    mounts = user_mounts(view.container.options, view.container.config)
+    mounts = all_mounts(view.container)
     # Made and filled when they are first needed, as by a start.
-    folders = volumes.prepare(view.paths.volumes, root, mounts)
+    opened = stack.enter_context(
+        volume_mounts.open_all(layout, view.container, root, rootless=rootless)
+    )
     space = Space()
-    for entry in _covering(view, mounts, folders):
+    for entry in _covering(view, mounts, opened):
         try:
             _lay(root, space, entry, stack)
         except OSError as err:
@@ -165,20 +168,24 @@ def _own_root(
 
 
 class _Covering:
-    """What is seen at `target` while the container runs; without a source an empty tmpfs."""
+    """What is seen at `target` while the container runs; without a source an empty tmpfs.
 
-    __slots__ = ("read_only", "recursive", "source", "target")
+    Where `given` is not -1 it is a detached mount, which is another's to close.
+    """
 
-    def __init__(self, source: str, target: str, *, recursive: bool, read_only: bool) -> None:
+    __slots__ = ("given", "read_only", "recursive", "source", "target")
+
+    def __init__(
+        self, source: str, target: str, *, recursive: bool, read_only: bool, given: int = -1
+    ) -> None:
         self.source = source
         self.target = target
         self.recursive = recursive
         self.read_only = read_only
+        self.given = given
 
 
-def _covering(
-    view: View, mounts: Iterable[Mount], volume_folders: Mapping[str, str]
-) -> list[_Covering]:
+def _covering(view: View, mounts: Iterable[Mount], opened: Opened) -> list[_Covering]:
     """What covers the root while the container runs, parents first: binds, volumes, our own files.
 
     A bind whose source is missing covers nothing yet.
@@ -193,27 +200,31 @@ def _covering(
         if target not in taken and os.path.exists(source)
     ]
     for entry in mounts:
-        source = volume_folders.get(entry.target, entry.source)
-        if entry.type == "tmpfs" or os.path.exists(source):
-            found.append(_of_user(entry, source))
+        source = opened.folders.get(entry.target, entry.source)
+        given = opened.given.get(entry.target, -1)
+        if entry.type == "tmpfs" or given >= 0 or os.path.exists(source):
+            passing = entry.target in opened.passing
+            found.append(_of_user(entry, source, given, passing=passing))
     return sorted(found, key=lambda covering: covering.target.count("/"))
 
 
-def _of_user(entry: Mount, source: str) -> _Covering:
+def _of_user(entry: Mount, source: str, given: int, *, passing: bool) -> _Covering:
     words = entry.options
     return _Covering(
-        "" if entry.type == "tmpfs" else source, entry.target,
-        recursive="bind" not in words, read_only="ro" in words or "rro" in words,
+        "" if entry.type == "tmpfs" else source, entry.target, recursive="bind" not in words,
+        # What is written into a mount that goes with us is lost.
+        read_only="ro" in words or "rro" in words or passing, given=given,
     )  # fmt: skip
 
 
 def _lay(root: int, space: Space, covering: _Covering, stack: contextlib.ExitStack) -> None:
     # A tmpfs has nothing in it while the container does not run, and what is written there is lost.
-    if not covering.source:
-        fd = mount.new_mount("tmpfs", [], mount.ATTR_RDONLY)
+    if covering.given >= 0:
+        fd = covering.given
+    elif not covering.source:
+        fd = _own(stack, mount.new_mount("tmpfs", [], mount.ATTR_RDONLY))
     else:
-        fd = mount.clone_tree(covering.source, recursive=covering.recursive)
-    _own(stack, fd)
+        fd = _own(stack, mount.clone_tree(covering.source, recursive=covering.recursive))
     if covering.read_only and covering.source:
         mount.set_attributes(fd, mount.ATTR_RDONLY)
     space.mounts[_mount_point(root, space, covering.target, fd)] = fd

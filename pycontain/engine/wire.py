@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from pycontain import errors
+from pycontain.config import SETTINGS, Config
 from pycontain.engine.cancel import Cancel
 from pycontain.errors import PycontainError
 from pycontain.runtime.attachment import Attachment
@@ -45,7 +46,7 @@ class Request(NamedTuple):
     """The caller wants a verb carried out.
 
     Attributes:
-        subject: ``containers``, ``images``, or empty for what this channel is about.
+        subject: ``containers``, ``images``, ``manifests``, or empty for what this channel is about.
         verb: the method.
         arguments: by name; of those that stay with the caller (files, callbacks) a ``Reference``.
     """
@@ -158,6 +159,9 @@ class _Encoder(pickle.Pickler):
         if isinstance(obj, msgspec.Struct):
             fields = {name: getattr(obj, name) for name in obj.__struct_fields__}
             return _struct, (type(obj), fields)
+        if isinstance(obj, Config):
+            values = {setting.name: getattr(obj, setting.name) for setting in SETTINGS}
+            return _config, (values, dict(obj.origins), obj.files)
         if isinstance(obj, BaseException):
             return _error, _error_parts(obj)
         if isinstance(obj, Attachment):
@@ -205,6 +209,10 @@ def _struct(kind: type[msgspec.Struct], fields: dict[str, Any]) -> msgspec.Struc
     return kind(**fields)
 
 
+def _config(values: dict[str, Any], origins: dict[str, str], files: tuple[str, ...]) -> Config:
+    return Config(values, origins, files)
+
+
 def _attachment(
     connection: Descriptor, on_finish: Callable[[], None] | None, owner: bool
 ) -> Attachment:
@@ -249,7 +257,7 @@ def _error(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
-_MAKERS = (_struct, _attachment, _cancel, _error)
+_MAKERS = (_struct, _config, _attachment, _cancel, _error)
 
 
 class Channel:

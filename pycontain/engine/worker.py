@@ -17,10 +17,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pycontain.engine import rootless
 from pycontain.engine.cancel import Cancel, wait_readable
 from pycontain.engine.containers import Containers
+from pycontain.engine.events import Events
 from pycontain.engine.images import Images
+from pycontain.engine.manifests import Manifests
+from pycontain.engine.network_verbs import Networks
 from pycontain.engine.tree import Tree
+from pycontain.engine.volumes import Volumes
 from pycontain.engine.wire import (
     Answer,
     CallBack,
@@ -33,13 +38,13 @@ from pycontain.engine.wire import (
     Request,
 )
 from pycontain.errors import InvalidInput, PycontainError
-from pycontain.kernel import userns
 from pycontain.runtime.attachment import Attachment
-from pycontain.runtime.handover import open_native
 from pycontain.store.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from pycontain.config import Config
 
 _CONNECTION = 3
 _CALLER = 4
@@ -79,12 +84,10 @@ class Worker:
     """
 
     def __init__(self, connection: socket.socket, caller: int, layout: Layout) -> None:
-        images = Images(layout, rootless=True)
-        containers = Containers(layout, images, rootless=True, caller=caller)
         self._connection = connection
         self._caller = caller
         self._layout = layout
-        self._messages = Messages({"containers": containers, "images": images})
+        self._messages = Messages({})
         self._sessions: dict[Session, threading.Thread] = {}
 
     def enter(self) -> bool:
@@ -105,13 +108,25 @@ class Worker:
             # The caller's, as if its words were carried out there: PATH, say, to find newuidmap.
             os.environ.update(request.arguments["environment"])
             # setns(2) into a user namespace wants a process of one thread.
-            userns.enter(self._layout.state, open_native)
+            rootless.enter(self._layout)
+            self._messages = Messages(self._served(request.arguments["settings"]))
         except (PycontainError, OSError) as err:
             channel.send(Failure(err))
             return False
         channel.send(Answer())
         channel.close()
         return True
+
+    def _served(self, settings: Config) -> dict[str, object]:
+        """What has the verbs, as the caller is configured."""
+        images = Images(self._layout, rootless=True, settings=settings)
+        return {
+            "containers": Containers(self._layout, images, rootless=True, caller=self._caller),
+            "images": images,
+            "manifests": Manifests(self._layout, images, settings),
+            "networks": Networks(self._layout, Events(self._layout)),
+            "volumes": Volumes(self._layout),
+        }
 
     def serve(self) -> None:
         """Carry out what is asked for until the caller is gone."""

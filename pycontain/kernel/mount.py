@@ -34,6 +34,7 @@ ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
 ATTR_NOSYMFOLLOW = 0x200000
 
+_AT_FDCWD = -100
 _FSCONFIG_VALUE = 255
 _PAGE = 4096  # what mount(2) takes of its options on every architecture
 _OVERLAY_LAYERS = 500
@@ -55,7 +56,7 @@ def clone_tree(path: str, *, recursive: bool) -> int:
         KernelError: the path does not exist or the caller may not.
     """
     flags = OPEN_TREE_CLONE | (AT_RECURSIVE if recursive else 0)
-    fd: int = lib.open_tree(-100, os.fsencode(path), flags)
+    fd: int = lib.open_tree(_AT_FDCWD, os.fsencode(path), flags)
     if fd < 0:
         raise kernel_error("open tree", path, ffi.errno)
     return fd
@@ -151,22 +152,66 @@ def _check_user_attributes(folder: str) -> None:
         raise kernel_error("mount overlay", folder, err.errno or 0, hint) from err
 
 
-def stack(layers: Sequence[str], *, user_xattr: bool = False) -> int:
-    """Return a read-only root of `layers` that can be read but not attached.
+def stack(
+    layers: Sequence[str], *, user_xattr: bool = False, base: str = "", attributes: int = 0
+) -> int:
+    """Return a read-only root of `layers`; without `base` it can be read but not attached.
 
     Args:
         layers: folders, bottom first, at least one.
         user_xattr: overlay's marks are in ``user.`` attributes, as in user namespaces.
+        base: an empty folder, which is laid below them: so it is a mount however few there are.
+        attributes: more ``ATTR_…`` bits of the mount.
 
     Raises:
         KernelError: a folder is missing, or this kernel has no overlay for the caller.
     """
+    if base:
+        layers = [base, *layers]
     if len(layers) == 1:  # an overlay without an upper layer needs two lower ones
         try:
             return os.open(layers[0], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as err:
             raise kernel_error("open layer", layers[0], err.errno or 0) from err
-    return _overlay(layers, [("userxattr", None)] if user_xattr else [], ATTR_RDONLY)
+    options: list[Option] = [("userxattr", None)] if user_xattr else []
+    return _overlay(layers, options, attributes | ATTR_RDONLY)
+
+
+def attach(fd: int, path: str) -> None:
+    """Put a detached mount into this process's mount table (move_mount(2)).
+
+    Raises:
+        KernelError: there is no such folder, or the caller may not.
+    """
+    if lib.move_mount(fd, _AT_FDCWD, os.fsencode(path)) < 0:
+        raise kernel_error("mount", path, ffi.errno)
+
+
+def unmount(path: str) -> None:
+    """Take the mount at `path` out of the mount table; who uses it still does (MNT_DETACH).
+
+    Raises:
+        KernelError: nothing is mounted there, or the caller may not.
+    """
+    if lib.unmount(os.fsencode(path)) < 0:
+        raise kernel_error("unmount", path, ffi.errno)
+
+
+def points_below(folder: str) -> set[str]:
+    """Return the mount points below a folder, in this process's mount table.
+
+    Args:
+        folder: a path without links.
+    """
+    with open("/proc/self/mountinfo", "rb") as file:
+        # Blanks and the like are octal escapes (proc_pid_mountinfo(5)).
+        found = {_unescaped(line.split(b" ")[4]) for line in file}
+    return {path for path in map(os.fsdecode, found) if path.startswith(f"{folder}/")}
+
+
+def _unescaped(word: bytes) -> bytes:
+    begin, *rest = word.split(b"\\")
+    return begin + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in rest)
 
 
 def _overlay(layers: Sequence[str], options: Sequence[Option], attributes: int) -> int:

@@ -78,13 +78,19 @@ def send_signal(pidfd: int, number: int) -> bool:
 
 
 def spawn(
-    program: int, argv: Sequence[str], fds: Sequence[int], cgroup: int, *, child: bool = False
+    program: int,
+    argv: Sequence[str],
+    fds: Sequence[int],
+    cgroup: int,
+    *,
+    child: bool = False,
+    network: int = -1,
 ) -> tuple[int, int]:
     """Start the program open at descriptor `program`.
 
     It gets `fds` as 3, 4, … and nothing else of the caller, and starts in the cgroup folder
-    `cgroup` (-1: the caller's). Where it is not to be the caller's `child`, it is nobody's that the
-    caller could meet in wait(2).
+    `cgroup` and the network namespace `network` (-1: the caller's). Where it is not to be the
+    caller's `child`, it is nobody's that the caller could meet in wait(2).
 
     Returns:
         Its pid, and a pidfd.
@@ -92,6 +98,10 @@ def spawn(
     Raises:
         KernelError: it could not be started.
     """
+    if network >= 0:
+        from pycontain.kernel import netns
+
+        return netns.within(network, lambda: spawn(program, argv, fds, cgroup, child=child))
     words = [ffi.new("char[]", os.fsencode(word)) for word in argv]
     pidfd = ffi.new("int *")
     pid: int = lib.spawn(

@@ -1,7 +1,9 @@
 """The user namespace that all containers of an ordinary user share (user_namespaces(7)).
 
-A tiny process holds it, with a mount namespace in it. A face enters both in its first line, while
-the process has one thread; from there on the same code runs as for root. docs/adr has the decision.
+A tiny process holds it, with a mount and a network namespace in it. A face enters the first two in
+its first line, while the process has one thread; from there on the same code runs as for root. The
+network namespace is the one of the user's networks: a face stays in the host's, from where images
+are pulled, and goes there for moments (``netns``). docs/adr has the decision.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ import os
 import sys
 
 from pycontain.errors import KernelError, NotPermitted, NotSupported, PycontainError, kernel_error
-from pycontain.kernel import process
+from pycontain.kernel import netns, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    Survivors = Callable[[], Iterable[tuple[int, int]]]
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNS = 0x20000
 _EVERYTHING = 2**32 - 1
+_NS_GET_USERNS = 0xB701
 
 
 class Range:
@@ -55,14 +60,16 @@ def inside() -> bool:
     return words != ["0", "0", str(_EVERYTHING)]
 
 
-def enter(state: str, open_program: Callable[[str], int]) -> None:
-    """Bring this process into the user's namespaces; made when nobody holds them.
+def enter(state: str, open_program: Callable[[str], int], survivors: Survivors = tuple) -> None:
+    """Bring this process into the user's namespaces; made when nobody is in them.
 
     It becomes root there: its uid reads as 0. The working directory stays.
 
     Args:
         state: the user's own folder for what dies with the boot; exists.
         open_program: opens a program of the native parts.
+        survivors: returns pid and start time of processes that may be in the namespaces when their
+            holder was killed.
 
     Raises:
         NotSupported: the machine has no unprivileged user namespaces, or no newuidmap.
@@ -70,14 +77,93 @@ def enter(state: str, open_program: Callable[[str], int]) -> None:
     """
     from pycontain.store import files
 
-    with files.Lock(f"{state}/userns.lock"):
+    with files.Lock(_lock(state)):
         pidfd = _find(state)
         if pidfd is None:
+            if _enter_survivor(survivors):
+                os.close(_hold_ours(state, open_program, survivors))
+                return
             pidfd = _make(state, open_program)
     try:
         _enter(pidfd)
     finally:
         os.close(pidfd)
+
+
+def open_network(
+    state: str, open_program: Callable[[str], int], survivors: Survivors = tuple
+) -> int | None:
+    """Return the network namespace of the user's networks; None where the user has no namespaces.
+
+    The caller is in the user namespace. Where the holder was killed, another takes its place.
+
+    Args:
+        state: as for ``enter``, and so the others.
+        open_program: opens a program of the native parts.
+        survivors: who may be in the namespaces.
+
+    Raises:
+        NotSupported: the machine has no network namespaces for ordinary users.
+        KernelError: it cannot be opened.
+    """
+    from pycontain.store import files
+
+    if not os.path.exists(_record(state)):
+        return None
+    pidfd = _find(state)
+    if pidfd is None:
+        with files.Lock(_lock(state)):
+            pidfd = _find(state)
+            if pidfd is None:
+                pidfd = _hold_ours(state, open_program, survivors)
+    try:
+        return _network_of(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _network_of(pidfd: int) -> int:
+    pid = _pid_of(pidfd)
+    step = "open network namespace"
+    try:
+        fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as err:
+        hint = "the user's namespaces were made anew meanwhile: try again"
+        raise kernel_error(step, f"process {pid}", err.errno or 0, hint) from err
+    if not _is_ours(fd):
+        os.close(fd)
+        raise NotSupported(
+            step, f"process {pid} has none", 28, "see sysctl user.max_net_namespaces; then end it"
+        )
+    return fd
+
+
+def _is_ours(namespace: int) -> bool:
+    """Whether a namespace is owned by the user namespace that this process is in (ioctl_ns(2))."""
+    import fcntl
+
+    try:
+        owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
+    except PermissionError:  # it is owned by one outside of ours: the host's
+        return False
+    try:
+        return os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
+    finally:
+        os.close(owner)
+
+
+def _pid_of(pidfd: int) -> int:
+    """The process of a pidfd (proc_pid_fdinfo(5)), -1 when it has ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def _lock(state: str) -> str:
+    return f"{state}/userns.lock"
+
+
+def _record(state: str) -> str:
+    return f"{state}/userns.json"
 
 
 # ``userns.json`` says which process holds the namespaces: boot id, pid, and start time.
@@ -87,7 +173,7 @@ def _find(state: str) -> int | None:
     from pycontain.store import files
 
     try:
-        record: dict[str, object] = files.load(f"{state}/userns.json", dict)
+        record: dict[str, object] = files.load(_record(state), dict)
     except PycontainError:
         return None  # none yet, or unreadable: a new one takes its place
     pid, start = record.get("pid"), record.get("start")
@@ -98,27 +184,69 @@ def _find(state: str) -> int | None:
     return process.open_process(pid, start)
 
 
-def _make(state: str, open_program: Callable[[str], int]) -> int:
+def _note(state: str, pid: int) -> None:
     from pycontain.store import files
 
+    start = process.start_time(pid)
+    if start is None:
+        raise KernelError("make user namespace", "its holder died", 10)
+    holder = {"boot": process.boot_id(), "pid": pid, "start": start}
+    files.write_atomic(_record(state), files.dump(holder), durable=False)
+
+
+def _make(state: str, open_program: Callable[[str], int]) -> int:
     uid, gid = os.getuid(), os.getgid()
     uids = subordinate("/etc/subuid", uid)
     gids = subordinate("/etc/subgid", uid)
-
-    def record(pid: int) -> None:
-        start = process.start_time(pid)
-        if start is None:
-            raise KernelError("make user namespace", "its holder died", 10)
-        holder = {"boot": process.boot_id(), "pid": pid, "start": start}
-        files.write_atomic(f"{state}/userns.json", files.dump(holder), durable=False)
-
     pidfd, channel = _hold(
         [(0, uid, 1), (1, uids.first, uids.size)], [(0, gid, 1), (1, gids.first, gids.size)],
-        open_program, record,
+        open_program, lambda pid: _note(state, pid), "un",
     )  # fmt: skip
     with channel:
         channel.send(b"g")
     return pidfd
+
+
+# ---- when the holder was killed ----
+
+
+def _enter_survivor(survivors: Survivors) -> bool:
+    """Enter the namespaces of a process that goes on in them; False where there is none."""
+    for pid, start in survivors():
+        pidfd = process.open_process(pid, start)
+        if pidfd is None:
+            continue
+        try:
+            _enter(pidfd)
+        except KernelError:
+            continue  # it is elsewhere
+        finally:
+            os.close(pidfd)
+        return True
+    return False
+
+
+def _hold_ours(state: str, open_program: Callable[[str], int], survivors: Survivors) -> int:
+    """Have a new process hold the namespaces that this one is in, and the survivors' network."""
+
+    def hold(word: str) -> int:
+        pidfd, channel = _start_holder(open_program, word)
+        with channel:
+            _note(state, _pid_of(pidfd))
+            channel.send(b"g")
+        return pidfd
+
+    for pid, start in survivors():
+        try:
+            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue  # it has ended, or is elsewhere
+        try:
+            if process.start_time(pid) == start and _is_ours(fd):
+                return netns.within(fd, lambda: hold("-"))
+        finally:
+            os.close(fd)
+    return hold("n")
 
 
 def enter_new(
@@ -162,36 +290,50 @@ def _hold(
     gids: Sequence[tuple[int, int, int]],
     open_program: Callable[[str], int],
     settle: Callable[[int], None] = lambda _: None,
+    word: str = "u",
 ) -> tuple[int, socket.socket]:
-    """Start a process in new namespaces with these maps; `settle` is given its pid.
+    """Start a process in new namespaces with these maps.
+
+    `settle` is given its pid, its program `word`.
 
     Returns:
         Its pidfd, and a channel: it ends when that is closed, unless a byte was sent before.
+    """
+    pidfd, channel = _start_holder(open_program, word)
+    try:
+        pid = _pid_of(pidfd)
+        _write_maps(pid, uids, gids)
+        settle(pid)
+    except BaseException:
+        channel.close()
+        process.send_signal(pidfd, 9)
+        os.close(pidfd)
+        raise
+    return pidfd, channel
+
+
+def _start_holder(open_program: Callable[[str], int], word: str) -> tuple[int, socket.socket]:
+    """Start a holder of what `word` says (native/holder.c), once it has made that.
+
+    Returns:
+        As ``_hold``.
     """
     import socket
 
     ours, theirs = socket.socketpair()
     program = open_program("holder")
     try:
-        pid, pidfd = process.spawn(program, ["pycontain-userns"], [theirs.fileno()], -1)
+        _, pidfd = process.spawn(program, ["pycontain-userns", word], [theirs.fileno()], -1)
     finally:
         os.close(program)
         theirs.close()
-    try:
-        data = ours.recv(4)
-        number = int.from_bytes(data, sys.byteorder, signed=True) if len(data) == 4 else 0
-        if number or len(data) != 4:
-            hint = (
-                "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
-            )
-            raise kernel_error("make user namespace", f"user {os.getuid()}", number, hint)
-        _write_maps(pid, uids, gids)
-        settle(pid)
-    except BaseException:
+    data = ours.recv(4)
+    number = int.from_bytes(data, sys.byteorder, signed=True) if len(data) == 4 else 0
+    if number or len(data) != 4:
         ours.close()
-        process.send_signal(pidfd, 9)
         os.close(pidfd)
-        raise
+        hint = "unprivileged user namespaces may be disabled: see sysctl user.max_user_namespaces"
+        raise kernel_error("make user namespace", f"user {os.getuid()}", number, hint)
     return pidfd, ours
 
 

@@ -17,7 +17,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         options: mount options in the words of mount(8), in order: ``ro``, ``nosuid``, ``nodev``,
             ``noexec``, ``rbind``, ``rprivate``, ``rslave``, ``rshared``, ``size=…``, ``mode=…`` …
         make_source: make a missing source folder, as ``-v`` does and ``--mount`` does not.
-        anonymous: a volume that nobody named.
+        anonymous: of a made container, a volume that nobody named.
         no_copy: a volume is not filled with what the image has at its place.
         subpath: of a volume or image: the folder in it that is shown.
         chown: its files are given to the container's user, at each start.
@@ -126,6 +126,56 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cgroup_conf: dict[str, str] = {}
 
 
+class NetworkChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A network that a container is to be in: ``--network NAME[:ip=…,ip6=…,mac=…,alias=…]``.
+
+    Attributes:
+        name: of the network, or the beginning of its id.
+        ip, ip6: the addresses that it wants there; empty for any.
+        mac: the hardware address that it wants there; empty for any.
+        aliases: further names that the others of this network know it by.
+    """
+
+    name: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A port of a container that the host is to have too: ``-p [ADDRESS:][HOST:]CONTAINER``.
+
+    Attributes:
+        protocol: ``tcp`` or ``udp``.
+        address: of the host; empty for all of them, IPv4 and IPv6.
+        first, last: the host's ports, of which a free one is taken; 0 for any.
+        target: the container's port.
+    """
+
+    protocol: Literal["tcp", "udp"] = "tcp"
+    address: str = ""
+    first: int = 0
+    last: int = 0
+    target: int
+
+
+class PortBinding(msgspec.Struct, frozen=True, kw_only=True):
+    """A port of the host that leads to one of a running container.
+
+    Attributes:
+        protocol: ``tcp`` or ``udp``.
+        address: of the host: ``0.0.0.0`` (every IPv4 address), ``::`` (every IPv6 one), or one.
+        port: of the host.
+        target: the container's port.
+    """
+
+    protocol: Literal["tcp", "udp"]
+    address: str
+    port: int
+    target: int
+
+
 class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that ``run`` and ``create`` can be asked for. None: not said by the user.
 
@@ -134,7 +184,12 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
         command: replaces the image's CMD when not empty.
         entrypoint: None keeps the image's; empty clears it (and its CMD).
         env: ``NAME=value`` lines, later ones win (names without a value are already resolved).
-        network: ``none``, ``host`` or ``container:ID``.
+        network: ``none``, ``host``, ``container:ID``, or ``bridge``: a namespace of its own, in the
+            networks that `networks` names.
+        networks: what it is in; empty unless `network` is ``bridge``.
+        publish: ports of the host that lead to it.
+        publish_all: a free port of the host leads to each that it exposes.
+        expose: ports that it says it uses, ``80/tcp``, beside its image's.
         pid, ipc, uts, cgroupns: ``private``, ``host`` or ``container:ID`` (ipc also ``none``, and
             ``shareable``: its own, which other containers may join).
         domainname: NIS domain name of its UTS namespace (uname(2)).
@@ -174,6 +229,10 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     remove: bool = False
     init: bool = False
     network: str = "none"
+    networks: tuple[NetworkChoice, ...] = ()
+    publish: tuple[Publish, ...] = ()
+    publish_all: bool = False
+    expose: tuple[str, ...] = ()
     pid: str = "private"
     ipc: str = "private"
     uts: str = "private"
@@ -217,6 +276,8 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     volumes: dict[str, dict[str, str]] | None = None
     exposed_ports: dict[str, dict[str, str]] | None = None
     labels: dict[str, str] | None = None
+    on_build: list[str] | None = None
+    shell: list[str] | None = None
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

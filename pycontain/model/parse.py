@@ -17,12 +17,16 @@ import posixpath
 import time
 from typing import TYPE_CHECKING, cast
 
+from msgspec.structs import replace
+
 from pycontain.errors import InvalidInput
 from pycontain.model.container import Device, DeviceRule, Mount, Ulimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Literal
+
+    _IdMap = tuple[tuple[int, int, int], ...]
 
 _INT64_MAX = 2**63 - 1
 _SECOND = 1_000_000_000
@@ -38,6 +42,7 @@ _FAMILIES = {
     **dict.fromkeys(("dev", "nodev"), "dev"),
     **dict.fromkeys(("exec", "noexec"), "exec"),
     **dict.fromkeys(("copy", "nocopy"), "copy"),
+    "U": "chown",
     **dict.fromkeys(("consistent", "cached", "delegated"), "consistency"),
     **dict.fromkeys(PROPAGATION, "propagation"),
 }
@@ -111,11 +116,13 @@ def normalise(path: str) -> str:
 def parse_volume(word: str, cwd: str) -> Mount:
     """Read ``-v``: ``SOURCE:TARGET[:OPTIONS]`` or an anonymous volume's ``TARGET``.
 
-    Options are ``ro rw``, one propagation (``rprivate`` …), ``rbind bind``, and ``[no]suid``,
-    ``[no]dev``, ``[no]exec`` (which docker does not know and podman does). ``ro`` becomes ``rro``:
-    mounts below the source are read-only too, as docker does it since 25. ``z`` and ``Z`` ask for
-    labels that a confined container can read, and ``cached delegated consistent`` for at least that
-    much agreement between host and container: there is no SELinux confinement here and both always
+    The source is a host path or a volume's name. Options are ``ro rw``, one propagation
+    (``rprivate`` …), ``rbind bind``, and, which docker does not know and podman does, ``[no]suid``,
+    ``[no]dev``, ``[no]exec``, ``U`` (the files become the container's user's) and ``idmap=…``
+    (their owners are shown mapped); ``nocopy`` of a volume. ``ro`` becomes ``rro``: mounts below
+    the source are read-only too, as docker does it since 25. ``z`` and ``Z`` ask for labels that a
+    confined container can read, and ``cached delegated consistent`` for at least that much
+    agreement between host and container: there is no SELinux confinement here and both always
     see the same files, so these hold without an option.
 
     Args:
@@ -126,7 +133,7 @@ def parse_volume(word: str, cwd: str) -> Mount:
         A ``bind`` whose missing source folder is to be made, or a ``volume``.
 
     Raises:
-        InvalidInput: the word is no volume, or names one: those come with the volume verbs.
+        InvalidInput: the word is no volume.
     """
     flag = "--volume"
     if not word:
@@ -142,15 +149,26 @@ def parse_volume(word: str, cwd: str) -> Mount:
         raise _bad(flag, word, "options for an anonymous volume are not possible")
     source = _volume_source(flag, word, fields[0], cwd)
     target = _target(flag, word, fields[1], source)
-    options = _bind_options(flag, word, fields[2]) if len(fields) == 3 else ()
-    return Mount(type="bind", source=source, target=target, options=options, make_source=True)
+    named = not source.startswith("/")
+    said = _bind_options(flag, word, fields[2], named=named) if len(fields) == 3 else _Options()
+    return Mount(
+        type="volume" if named else "bind", source=source, target=target,
+        options=tuple(said.words), make_source=not named, no_copy=said.no_copy, chown=said.chown,
+        uid_map=said.uid_map, gid_map=said.gid_map,
+    )  # fmt: skip
 
 
 def _is_options(word: str) -> bool:
-    return all(option in _FAMILIES for option in word.split(","))
+    return all(_volume_family(option) for option in word.split(","))
+
+
+def _volume_family(option: str) -> str:
+    """Return what an option of ``-v`` decides, empty for an unknown one."""
+    return _FAMILIES.get(option) or ("idmap" if option.startswith("idmap=") else "")
 
 
 def _volume_source(flag: str, word: str, source: str, cwd: str) -> str:
+    """Return an absolute path or a volume's name."""
     if source.startswith("/") or source.split("/")[0] in {".", ".."}:
         return _absolute(flag, word, source, cwd)
     if "/" in source:
@@ -160,12 +178,29 @@ def _volume_source(flag: str, word: str, source: str, cwd: str) -> str:
             f"{source!r} is neither a volume's name nor an absolute path",
             "write a relative path with ./ before it",
         )
-    raise _bad(
-        flag,
-        word,
-        "named volumes are not supported yet",
-        "for a host folder write an absolute path, or ./ before a relative one",
-    )
+    fault = volume_name_fault(source)
+    if fault:
+        raise _bad(flag, word, fault, "for a host folder write an absolute path")
+    return source
+
+
+_NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_NAME_ALLOWED = _NAME_FIRST | frozenset("_.-")
+_NAME_LONGEST = 200  # a lock's file name has some more before it (NAME_MAX)
+
+
+def volume_name_fault(name: str) -> str:
+    """Return why a volume cannot be called so, or an empty text."""
+    if len(name) == 1:
+        return "volume name is too short, names should be at least two alphanumeric characters"
+    if not name or name[0] not in _NAME_FIRST or not _NAME_ALLOWED.issuperset(name):
+        return (
+            f'"{name}" includes invalid characters for a local volume name, only'
+            ' "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed'
+        )
+    if len(name) > _NAME_LONGEST:
+        return f"volume name {name[:20]}…: longer than {_NAME_LONGEST} characters"
+    return ""
 
 
 def _absolute(flag: str, word: str, path: str, cwd: str) -> str:
@@ -201,21 +236,62 @@ def _target_fault(path: str, source: str) -> str:
     return ""
 
 
-def _bind_options(flag: str, word: str, text: str) -> tuple[str, ...]:
-    options: list[str] = []
+class _Options:
+    """What the third field of ``-v`` says."""
+
+    __slots__ = ("chown", "gid_map", "no_copy", "uid_map", "words")
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.no_copy = self.chown = False
+        self.uid_map: _IdMap = ()
+        self.gid_map: _IdMap = ()
+
+
+def _bind_options(flag: str, word: str, text: str, *, named: bool) -> _Options:
+    said = _Options()
     families: set[str] = set()
     for option in text.split(","):
-        family = _FAMILIES.get(option)
-        if family is None:
+        family = _volume_family(option)
+        if not family:
             raise _bad(flag, word, f"unknown option {option!r}")
-        if family == "copy":
+        if family == "copy" and not named:
             raise _bad(flag, word, f"{option!r} is for volumes, not for a host path")
         if family in families:
             raise _bad(flag, word, f"{option!r} repeats or contradicts an earlier option")
         families.add(family)
-        if family not in {"label", "consistency"} and option != "rw":
-            options.append(option)
-    return tuple("rro" if option == "ro" else option for option in options)
+        if family == "copy":
+            said.no_copy = option == "nocopy"
+        elif family == "chown":
+            said.chown = True
+        elif family == "idmap":
+            said.uid_map, said.gid_map = _id_maps(flag, word, option.partition("=")[2])
+        elif family not in {"label", "consistency"} and option != "rw":
+            said.words.append("rro" if option == "ro" else option)
+    return said
+
+
+def _id_maps(flag: str, word: str, text: str) -> tuple[_IdMap, _IdMap]:
+    """Read ``uids=FILE-SEEN-COUNT[#…];gids=…`` as podman has it."""
+    found: dict[str, _IdMap] = {}
+    for part in text.split(";"):
+        key, _, value = part.partition("=")
+        if key not in {"uids", "gids"} or key in found:
+            raise _bad(flag, word, f"idmap {text!r}: not in the form uids=…;gids=…")
+        found[key] = tuple(_id_range(flag, word, triple) for triple in value.split("#"))
+    if len(found) != 2:
+        raise _bad(flag, word, f"idmap {text!r}: uids and gids go together")
+    return found["uids"], found["gids"]
+
+
+def _id_range(flag: str, word: str, text: str) -> tuple[int, int, int]:
+    numbers = text.split("-")
+    if len(numbers) != 3 or not all(_is_number(number) for number in numbers):
+        raise _bad(flag, word, f"idmap range {text!r}: not in the form FILE-SEEN-COUNT")
+    inner, outer, count = map(int, numbers)
+    if not count or max(inner, outer) + count >= 2**32:
+        raise _bad(flag, word, f"idmap range {text!r}: beyond what ids can be")
+    return inner, outer, count
 
 
 def parse_tmpfs(word: str) -> Mount:
@@ -277,9 +353,17 @@ def _tmpfs_value_fits(kind: str, value: str) -> bool:
 def parse_mount(word: str, cwd: str) -> Mount:
     """Read ``--mount``: a CSV record of ``key=value`` (``type=bind,src=/a,dst=/b,readonly``).
 
-    Keys: ``type`` (bind, tmpfs, volume, which is the default), ``source src``, ``destination dst
-    target``, ``readonly ro``, ``consistency``, ``bind-propagation``, ``bind-recursive``
-    (enabled, disabled, writable, readonly), ``bind-nonrecursive``, ``tmpfs-size``, ``tmpfs-mode``.
+    Keys: ``type`` (bind, tmpfs, image; volume is the default), ``source src``, ``destination dst
+    target``, ``readonly ro``, ``consistency``;
+
+    - of a bind ``bind-propagation``, ``bind-recursive`` (enabled, disabled, writable, readonly),
+      ``bind-nonrecursive``;
+    - of a tmpfs ``tmpfs-size``, ``tmpfs-mode``;
+    - of a volume ``volume-nocopy``, ``volume-subpath`` or ``subpath``, and of one that is made
+      ``volume-driver``, ``volume-label``, ``volume-opt``;
+    - of an image ``image-subpath`` or ``subpath``;
+    - podman's ``U chown``, ``idmap``, ``[no]exec``, ``[no]suid``, ``[no]dev``.
+
     A read-only bind is read-only all the way down (``rro``) unless ``bind-recursive=writable``.
 
     Args:
@@ -287,21 +371,41 @@ def parse_mount(word: str, cwd: str) -> Mount:
         cwd: absolute folder that a source beginning with ``.`` is read against.
 
     Raises:
-        InvalidInput: no such key or value, a key of another type, a named volume, no target.
+        InvalidInput: no such key or value, a key of another type, no target.
     """
     fields = _mount_fields(word, _csv_record(word))
     kind = fields.pop("type", "volume").lower()
     target = fields.pop("target", "")
     if not target:
         raise _bad("--mount", word, "target is required")
-    if kind not in {"bind", "tmpfs", "volume"}:
+    if kind not in _KINDS:
         raise _bad("--mount", word, f"unknown mount type {kind!r}")
     _check_kind(word, kind, fields)
     if kind == "bind":
-        return _mount_bind(word, target, fields, cwd)
-    if kind == "tmpfs":
-        return _mount_tmpfs(word, target, fields)
-    return _mount_volume(word, target, fields)
+        mount = _mount_bind(word, target, fields, cwd)
+    elif kind == "tmpfs":
+        mount = _mount_tmpfs(word, target, fields)
+    elif kind == "image":
+        mount = _mount_image(word, target, fields)
+    else:
+        mount = _mount_volume(word, target, fields)
+    return _with_owners(word, mount, fields)
+
+
+def _with_owners(word: str, mount: Mount, fields: Mapping[str, str]) -> Mount:
+    """Add what ``chown``, ``idmap``, ``exec``, ``suid`` and ``dev`` say."""
+    switches = tuple(
+        name if fields[name] == "1" else f"no{name}" for name in ("exec", "suid", "dev")
+        if name in fields
+    )  # fmt: skip
+    uid_map: _IdMap = ()
+    gid_map: _IdMap = ()
+    if "idmap" in fields:
+        uid_map, gid_map = _id_maps("--mount", word, fields["idmap"])
+    return replace(
+        mount, options=(*mount.options, *switches), chown=fields.get("chown") == "1",
+        uid_map=uid_map, gid_map=gid_map,
+    )  # fmt: skip
 
 
 def _csv_record(word: str) -> list[str]:
@@ -337,6 +441,7 @@ def _csv_quoted(word: str, rest: str) -> tuple[str, str]:
     return rest[1:end].replace('""', '"'), rest[end + 1 :]
 
 
+_KINDS = ("bind", "image", "tmpfs", "volume")
 _MOUNT_KEYS = {
     "type": "type",
     "source": "source",
@@ -352,18 +457,44 @@ _MOUNT_KEYS = {
     "bind-recursive": "bind-recursive",
     "tmpfs-size": "tmpfs-size",
     "tmpfs-mode": "tmpfs-mode",
+    "volume-nocopy": "volume-nocopy",
+    "volume-driver": "volume-driver",
+    "volume-label": "volume-label",
+    "volume-opt": "volume-opt",
+    "volume-subpath": "volume-subpath",
+    "image-subpath": "image-subpath",
+    "subpath": "subpath",
+    "u": "chown",
+    "chown": "chown",
+    "idmap": "idmap",
+    "exec": "exec",
+    "noexec": "noexec",
+    "suid": "suid",
+    "nosuid": "nosuid",
+    "dev": "dev",
+    "nodev": "nodev",
 }
 
-_MOUNT_BOOLEANS = frozenset({"readonly", "bind-nonrecursive"})
+_MOUNT_BOOLEANS = frozenset(
+    ("readonly", "bind-nonrecursive", "volume-nocopy", "chown", "exec", "noexec", "suid", "nosuid",
+     "dev", "nodev")
+)  # fmt: skip
+# What else than its own keys a kind of mount may have.
+_SHARED_KEYS = {
+    "chown": ("bind", "tmpfs", "volume"),
+    "idmap": ("bind", "volume"),
+    "subpath": ("image", "volume"),
+}
 
 
 def _mount_fields(word: str, record: Sequence[str]) -> dict[str, str]:
-    """Return canonical key → value, later fields winning; booleans become ``1`` or ``0``."""
+    """Return canonical key → value, later fields winning; booleans become ``1`` or ``0``.
+
+    Labels and options of a volume are a text for each, ended by a NUL.
+    """
     fields: dict[str, str] = {}
     for field in record:
         name, equals, value = field.partition("=")
-        if name.lower().startswith("volume-"):
-            raise _bad("--mount", word, f"{name} is not supported before named volumes are")
         key = _MOUNT_KEYS.get(name.lower())
         if key in _MOUNT_BOOLEANS:
             answer = parse_boolean(value) if equals else True
@@ -374,6 +505,10 @@ def _mount_fields(word: str, record: Sequence[str]) -> dict[str, str]:
             raise _bad("--mount", word, f"field {field!r} must be a key=value pair")
         if key is None:
             raise _bad("--mount", word, f"unexpected key {name!r}")
+        if key in {"volume-label", "volume-opt"}:
+            value = fields.get(key, "") + value.replace("\0", "") + "\0"
+        elif key in {"noexec", "nosuid", "nodev"}:
+            key, value = key.removeprefix("no"), str(1 - int(value))
         fields[key] = value
     return fields
 
@@ -381,7 +516,7 @@ def _mount_fields(word: str, record: Sequence[str]) -> dict[str, str]:
 def _check_kind(word: str, kind: str, fields: Iterable[str]) -> None:
     for key in fields:
         owner = key.partition("-")[0]
-        if owner in {"bind", "tmpfs"} and owner != kind:
+        if (owner in _KINDS and owner != kind) or kind not in _SHARED_KEYS.get(key, (kind,)):
             raise _bad("--mount", word, f"{key} does not belong to a mount of type {kind}")
 
 
@@ -445,17 +580,82 @@ def _mount_tmpfs(word: str, target: str, fields: Mapping[str, str]) -> Mount:
 
 
 def _mount_volume(word: str, target: str, fields: Mapping[str, str]) -> Mount:
-    if fields.get("source"):
-        raise _bad(
-            "--mount",
-            word,
-            "named volumes are not supported yet",
-            "for a host folder say type=bind",
-        )
-    if fields.get("readonly") == "1":
+    source = fields.get("source", "")
+    fault = volume_name_fault(source) if source else ""
+    if fault:
+        raise _bad("--mount", word, fault, "for a host folder say type=bind")
+    readonly = fields.get("readonly") == "1"
+    if readonly and not source:
         raise _bad("--mount", word, "an anonymous volume cannot be read-only")
+    driver = fields.get("volume-driver", "local")
+    if driver not in {"", "local"}:
+        raise _bad("--mount", word, f"volume driver {driver!r}: there is none but local")
     _check_consistency(word, fields)
-    return Mount(type="volume", target=_target("--mount", word, target, ""))
+    return Mount(
+        type="volume",
+        source=source,
+        target=_target("--mount", word, target, ""),
+        options=("rro",) if readonly else (),
+        no_copy=fields.get("volume-nocopy") == "1",
+        subpath=_subpath(word, fields, "volume-subpath"),
+        labels=_pairs(fields.get("volume-label", "")),
+        driver_options=_pairs(fields.get("volume-opt", "")),
+    )
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in text.split("\0")[:-1])
+    return {name: value for name, _, value in pairs}
+
+
+def _subpath(word: str, fields: Mapping[str, str], key: str) -> str:
+    path = fields.get(key, fields.get("subpath", ""))
+    if path.startswith("/") or ".." in path.split("/") or not _is_text(path):
+        raise _bad("--mount", word, f"{key} {path!r}: not a relative path, or with .. in it")
+    return path and posixpath.normpath(path)
+
+
+def _mount_image(word: str, target: str, fields: Mapping[str, str]) -> Mount:
+    source = fields.get("source", "")
+    if not source:
+        raise _bad("--mount", word, "an image mount needs a source")
+    if fields.get("readonly") == "0":
+        raise _bad("--mount", word, "an image is mounted read-only")
+    _check_consistency(word, fields)
+    return Mount(
+        type="image", source=source, target=_target("--mount", word, target, ""), options=("rro",),
+        subpath=_subpath(word, fields, "image-subpath"),
+    )  # fmt: skip
+
+
+def parse_volumes_from(word: str) -> str:
+    """Read ``--volumes-from NAME[:ro|rw]``; ``z`` and ``Z`` hold without an option.
+
+    Returns:
+        The word, its mode checked.
+
+    Raises:
+        InvalidInput: no name, or an unknown mode.
+    """
+    name, colon, mode = word.partition(":")
+    if not name:
+        raise InvalidInput(f"--volumes-from {word!r}: no container is named")
+    modes = mode.split(",") if colon else []
+    if any(option not in {"ro", "rw", "z", "Z"} for option in modes):
+        raise InvalidInput(f"--volumes-from {word!r}: invalid mode {mode!r}")
+    return word
+
+
+def split_volumes_from(word: str) -> tuple[str, str]:
+    """Return the container of ``NAME[:MODE]``, and ``ro``, ``rw`` or nothing."""
+    name, _, mode = word.partition(":")
+    found = [option for option in mode.split(",") if option in {"ro", "rw"}]
+    return name, found[-1] if found else ""
+
+
+def is_anonymous(mount: Mount) -> bool:
+    """Whether a mount that was asked for is a volume that nobody named."""
+    return mount.type == "volume" and not mount.source
 
 
 def merge_mounts(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
@@ -473,9 +673,9 @@ def merge_mounts(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
         if fault:
             raise InvalidInput(f"mount point {mount.target}: {fault}")
         present = taken.get(mount.target)
-        if present is None or present.type == "volume":
+        if present is None or is_anonymous(present):
             taken[mount.target] = mount
-        elif mount.type != "volume":
+        elif not is_anonymous(mount):
             raise InvalidInput(f"duplicate mount point: {mount.target}")
     return tuple(taken.values())
 
@@ -1052,11 +1252,12 @@ def parse_add_host(word: str) -> str:
     """Read ``--add-host NAME:IP`` or ``NAME=IP``; the address may be in brackets.
 
     Returns:
-        ``NAME:IP``, the name ends at the first colon.
+        ``NAME:IP``, the name ends at the first colon. ``host-gateway`` is an address too: that of
+        the host, as the container's networks have it.
 
     Raises:
-        InvalidInput: no name, no address, ``host-gateway`` (there is no bridge whose address it
-            could be), or white space, which would forge lines of the hosts file.
+        InvalidInput: no name, no address, or white space, which would forge lines of the hosts
+            file.
     """
     flag = "--add-host"
     name, separator, address = word.partition("=")
@@ -1067,7 +1268,7 @@ def parse_add_host(word: str) -> str:
     if _has_blanks(name):
         raise _bad(flag, word, "white space in the name")
     if address == "host-gateway":
-        raise _bad(flag, word, "host-gateway is not supported before networks are")
+        return f"{name}:{address}"
     if address[:1] + address[-1:] == "[]":
         address = address[1:-1]
     canonical = _address(address) if "%" not in address else None

@@ -120,6 +120,7 @@ def spawn(
     cgroup: int = -1,
     child: bool = False,
     opened: Callable[[], None] | None = None,
+    network: int = -1,
 ) -> tuple[int, int]:
     """Open what `plan` names and start the native program `program` with it.
 
@@ -131,6 +132,7 @@ def spawn(
         cgroup: folder that it starts in, -1 for the caller's.
         child: it is the caller's child; else nobody's that the caller could meet in wait(2).
         opened: called when everything is open, right before the start.
+        network: namespace that it starts in, -1 for the caller's.
 
     Returns:
         Its pid, and a pidfd.
@@ -148,7 +150,9 @@ def spawn(
         own.append(executable)
         if opened:
             opened()
-        return process.spawn(executable, [title], [plan_file, *fds], cgroup, child=child)
+        return process.spawn(
+            executable, [title], [plan_file, *fds], cgroup, child=child, network=network
+        )
     finally:
         for fd in own:
             os.close(fd)

@@ -44,6 +44,7 @@ def start(
     title: str,
     cgroup: int = -1,
     opened: Callable[[], None] | None = None,
+    network: int = -1,
 ) -> Monitor:
     """Start a monitor that carries `plan` out, and wait until its process runs.
 
@@ -53,6 +54,7 @@ def start(
         title: the monitor's argv[0], seen in ps(1).
         cgroup: folder that the monitor starts in.
         opened: called when everything is open, right before the monitor starts.
+        network: namespace that the monitor starts in, -1 for the caller's.
 
     Raises:
         CommandNotFound, NotExecutable: the program.
@@ -67,7 +69,7 @@ def start(
         with trace.Span("start the monitor"):
             _, pidfd = handover.spawn(
                 "monitor", plan, {**given, OWNER: theirs.fileno()}, title, cgroup=cgroup,
-                opened=opened,
+                opened=opened, network=network,
             )  # fmt: skip
         theirs.close()
         monitor = Monitor(pidfd, ours)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pycontain.model import oci
+    from pycontain.runtime.links import Links
 
 ROOT = Handle("given", "root")
 CGROUP = Handle("given", "cgroup")
@@ -54,9 +55,10 @@ class Settings:
         size: rows and columns of the terminal.
         inherit: how many descriptors from 3 on the program gets (``inherited``).
         handed: targets of the binds whose mounts the caller brings (``handed``).
+        links: the network devices that it gets; none but the loopback where it is None.
     """
 
-    __slots__ = ("cgroup", "devices", "handed", "inherit", "rootless", "seccomp", "size")
+    __slots__ = ("cgroup", "devices", "handed", "inherit", "links", "rootless", "seccomp", "size")
 
     def __init__(
         self,
@@ -68,7 +70,9 @@ class Settings:
         size: tuple[int, int] = (0, 0),
         inherit: int = 0,
         handed: Iterable[str] = (),
+        links: Links | None = None,
     ) -> None:
+        self.links = links
         self.inherit = inherit
         self.handed = frozenset(handed)
         self.rootless = rootless
@@ -154,13 +158,15 @@ def container(spec: oci.Spec, settings: Settings, detached: Detached | None = No
         steps.append(Step("sync", SYNC_CREATED, text="record the container's process"))
     steps += _user(linux, new)
     steps += privileges.oom_score(process)
+    if settings.links:
+        steps += settings.links.host
     steps += later
     steps += _identity(new, joined, detached)
     if "cgroup" in new:
         flag = CLONE_FLAGS["cgroup"]
         steps.append(Step("unshare", flag, text="make the cgroup namespace"))
     steps.append(_session(detached))
-    steps += _names(spec, new)
+    steps += _names(spec, new, settings)
     steps += _root(spec, settings, detached)
     steps += privileges.label(process)
     steps += _process(process, settings, detached, spec)
@@ -391,10 +397,12 @@ def _inner_hooks(kind: str, spec: oci.Spec, detached: Detached) -> list[Step]:
     ]  # fmt: skip
 
 
-def _names(spec: oci.Spec, new: Sequence[str]) -> list[Step]:
+def _names(spec: oci.Spec, new: Sequence[str], settings: Settings) -> list[Step]:
     steps = []
     if "network" in new:
         steps.append(Step("loopback", text="bring the loopback interface up"))
+    if settings.links:
+        steps += settings.links.container
     if spec.get("hostname"):
         steps.append(Step("hostname", spec["hostname"], text=f"set hostname {spec['hostname']}"))
     if spec.get("domainname"):

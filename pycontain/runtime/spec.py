@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pycontain.model import oci
-    from pycontain.model.container import DeviceRule, ImageConfig, RunOptions, Ulimit
+    from pycontain.model.container import Container, DeviceRule, ImageConfig, RunOptions, Ulimit
     from pycontain.runtime.accounts import Account
 
 OCI_VERSION = "1.2.0"
@@ -141,11 +141,18 @@ def _name(line: str) -> str:
     return line.partition("=")[0]
 
 
-def user_mounts(options: RunOptions, config: ImageConfig) -> tuple[Mount, ...]:
+def user_mounts(
+    options: RunOptions, config: ImageConfig, inherited: Iterable[Mount] = ()
+) -> tuple[Mount, ...]:
     """Return what is mounted beside the defaults: the image's VOLUMEs and the user's mounts.
 
     Parents come before their children. The engine makes a folder for each that is of type
     ``volume`` and passes it to :func:`build`.
+
+    Args:
+        options: with the user's mounts.
+        config: with the image's VOLUMEs.
+        inherited: of other containers; they give way to what the user asks for by name.
 
     Raises:
         InvalidInput: two mounts want one target, or a target is not possible.
@@ -153,8 +160,18 @@ def user_mounts(options: RunOptions, config: ImageConfig) -> tuple[Mount, ...]:
     volumes = [
         Mount(type="volume", target=_absolute(path)) for path in sorted(config.volumes or ())
     ]
-    merged = parse.merge_mounts((*volumes, *options.mounts))
-    return tuple(sorted(merged, key=lambda mount: mount.target.count("/")))
+    asked = parse.merge_mounts((*volumes, *options.mounts))
+    merged = {mount.target: mount for mount in asked}
+    named = {mount.target for mount in asked if not parse.is_anonymous(mount)}
+    merged.update((mount.target, mount) for mount in inherited if mount.target not in named)
+    return tuple(sorted(merged.values(), key=lambda mount: mount.target.count("/")))
+
+
+def all_mounts(container: Container) -> tuple[Mount, ...]:
+    """Return all that is mounted in a container beside the defaults, parents first."""
+    if container.mounts is not None:
+        return container.mounts
+    return user_mounts(container.options, container.config)
 
 
 def _absolute(path: str) -> str:
@@ -295,6 +312,7 @@ def build(
     rootless: bool = False,
     init_path: str = "",
     volume_folders: Mapping[str, str] | None = None,
+    mounts: Sequence[Mount] | None = None,
     shm_source: str = "",
     host_devices: Mapping[str, Sequence[oci.Device]] | None = None,
     device_rules: bool = True,
@@ -317,7 +335,8 @@ def build(
             with rights over a namespace (proc, sysfs, mqueue, cgroup2) is bound from the host where
             that namespace is the host's.
         init_path: path in the container of the program for ``--init``; empty for none.
-        volume_folders: target → host folder, for each mount of type ``volume``.
+        volume_folders: target → host folder, for each mount of type ``volume`` or ``image``.
+        mounts: the user's, the image's and others' together; None: those of `options`.
         shm_source: /dev/shm of the container whose ipc namespace is joined, a host path; see
             :func:`foreign_shm`.
         host_devices: for each ``--device``, its source → the nodes there (one, or all below a
@@ -348,15 +367,16 @@ def build(
         process["oomScoreAdj"] = options.oom_score_adj
     elif not rootless:  # the caller's own would be inherited, and only root may lower one
         process["oomScoreAdj"] = 0
-    mounts = _system_mounts(options, namespaces, rootless, shm_source)
-    own = user_mounts(options, config)
-    own_mounts = [_user_mount(mount, volume_folders or {}) for mount in own]
+    own = user_mounts(options, config) if mounts is None else mounts
+    own_mounts = [_user_mount(mount, volume_folders or {}, account) for mount in own]
     bound = _bound_files(options, files, init_path)
     spec: oci.Spec = {
         "ociVersion": OCI_VERSION,
         "root": {"path": root, "readonly": options.read_only},
         "process": process,
-        "mounts": _join(mounts, own_mounts, bound),
+        "mounts": _join(
+            _system_mounts(options, namespaces, rootless, shm_source), own_mounts, bound
+        ),
         "linux": {
             "namespaces": _namespace_list(namespaces),
             "cgroupsPath": cgroup_path(container_id, options.cgroup_parent),
@@ -592,16 +612,27 @@ def foreign_shm(spec: oci.Spec, source: str) -> bool:
     )
 
 
-def _user_mount(mount: Mount, folders: Mapping[str, str]) -> oci.Mount:
+def _user_mount(mount: Mount, folders: Mapping[str, str], account: Account) -> oci.Mount:
     if mount.type == "tmpfs":
-        options = _merge(("noexec", "nosuid", "nodev", "rprivate"), mount.options)
+        owner = (f"uid={account.uid}", f"gid={account.gid}") if mount.chown else ()
+        options = _merge(("noexec", "nosuid", "nodev", "rprivate", *owner), mount.options)
         return _mount(mount.target, "tmpfs", "tmpfs", *options)
     source = mount.source
-    if mount.type == "volume":
+    if mount.type in ("volume", "image"):
         if mount.target not in folders:
-            raise NotFound(f"volume for {mount.target}: no folder given")
+            raise NotFound(f"{mount.type} for {mount.target}: no folder given")
         source = folders[mount.target]
-    return _mount(mount.target, "bind", source, *_merge(("rbind", "rprivate"), mount.options))
+    entry = _mount(mount.target, "bind", source, *_merge(("rbind", "rprivate"), mount.options))
+    if mount.uid_map:
+        entry["uidMappings"] = _id_mappings(mount.uid_map)
+        entry["gidMappings"] = _id_mappings(mount.gid_map)
+    return entry
+
+
+def _id_mappings(ranges: Iterable[tuple[int, int, int]]) -> list[oci.IDMapping]:
+    return [
+        {"containerID": inner, "hostID": outer, "size": count} for inner, outer, count in ranges
+    ]
 
 
 def _merge(defaults: Iterable[str], options: Iterable[str]) -> list[str]:

@@ -182,6 +182,28 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = T
         raise store_error("write", path, err) from err
 
 
+def write_new(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Make the file `path` with `data`, whole and on disk, if nobody has it yet.
+
+    link(2) does not replace, so of many that try at once one succeeds.
+
+    Raises:
+        Conflict: `path` is there.
+        StoreError: it cannot be made.
+    """
+    folder = os.path.dirname(path)
+    temporary = _write_temporary(folder, path, data, mode, durable=True)
+    try:
+        os.link(temporary, path)
+        sync_folder(folder)
+    except FileExistsError as err:
+        raise Conflict(f"write: {path}: already there") from err
+    except OSError as err:
+        raise store_error("write", path, err) from err
+    finally:
+        _discard(temporary)
+
+
 def claim(path: str, word: str, *, durable: bool = True) -> None:
     """Make `path` say `word`, for ``read_word``, if nobody has it yet.
 
@@ -252,17 +274,24 @@ def read_word(path: str) -> str:
 def sync_tree(path: str) -> None:
     """Write the folder `path` and all below to disk: files, names, attributes.
 
+    `path` may be a link to it, as ``/proc/self/fd/N`` is.
+
     Raises:
         OSError: for the caller to name the step.
     """
-    # Begun for all before any is waited for: else each file would have a journal commit of its own.
-    for begin in (True, False):
-        for _, _, names, folder in os.fwalk(path):
-            for name in names:
-                if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    _sync_file(name, folder, begin)
-            if not begin:
-                os.fsync(folder)
+    # os.fwalk by itself passes over a link in silence.
+    top = os.open(path, _DIRECTORY)
+    try:
+        # Begun for all before any is waited for: else each file had a journal commit of its own.
+        for begin in (True, False):
+            for _, _, names, folder in os.fwalk(".", dir_fd=top):
+                for name in names:
+                    if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                        _sync_file(name, folder, begin)
+                if not begin:
+                    os.fsync(folder)
+    finally:
+        os.close(top)
 
 
 def _sync_file(name: str, folder: int, begin: bool) -> None:

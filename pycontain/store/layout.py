@@ -6,10 +6,13 @@
     version        the store's form      containers/<id>/  run.json, config.json, attach
     images/        OCI image layout      events/           journal of what happened
     layers/<hex>/  unpacked layers       locks/            one file for each locked object
-    containers/<id>/
+    containers/<id>/                     images/<hex>/     images that are mounted
     names/<name>   holds an id
+    volumes/<name>/  volume.json, data
+    networks/<name>.json                 networks/<id>/  addresses in use
     cache/         may be deleted
     work/          unfinished builds
+    unsynced/<boot>/  layers that may not be on the disk
 
 Everything is mode 0700: layers hold setuid programs of the images, which no user of the host may
 reach by path. Containers do not need these paths: their roots are handed over as descriptors, and
@@ -44,11 +47,13 @@ class ContainerPaths:
         upper, work: the overlay's writable layer and its working folder.
         hosts, hostname, resolv_conf: the files that the container sees in /etc.
         volumes: folder of its anonymous volumes.
-        state_folder: all that dies with the boot; the next four lie in it.
+        state_folder: all that dies with the boot; the next six lie in it.
         spec: ``config.json``, the OCI runtime configuration of the last run.
         run_record: ``run.json``, a ``model.container.RunRecord``.
+        endpoints: ``network.json``, a ``model.network.Endpoints``.
         attach: the monitor's socket for attach clients.
         event: whom the events of its present run are about, until its end was told.
+        event_after: events that follow its end, a line each.
         lock: the object's lock file, outside both folders, since it outlives either.
     """
 
@@ -66,8 +71,31 @@ class ContainerPaths:
         self.state_folder = state_folder
         self.spec = f"{state_folder}/config.json"
         self.run_record = f"{state_folder}/run.json"
+        self.endpoints = f"{state_folder}/network.json"
         self.attach = f"{state_folder}/attach"
         self.event = f"{state_folder}/event"
+        self.event_after = f"{state_folder}/event.after"
+        self.lock = lock
+
+
+class VolumePaths:
+    """The files of one volume, as absolute paths.
+
+    Attributes:
+        folder: the next three lie in it.
+        document: ``volume.json``, a ``model.volume.Volume``.
+        data: what containers see, unless the volume is a mount of something else.
+        filling: there while it is filled from an image: what is there then is not whole.
+        mounted: what is mounted for its users, in this boot.
+        lock: the object's lock file.
+    """
+
+    def __init__(self, folder: str, state: str, lock: str) -> None:
+        self.folder = folder
+        self.document = f"{folder}/volume.json"
+        self.data = f"{folder}/data"
+        self.filling = f"{folder}/filling"
+        self.mounted = state
         self.lock = lock
 
 
@@ -94,14 +122,19 @@ class Layout:
         self.layers = f"{root}/layers"
         self.containers = f"{root}/containers"
         self.names = f"{root}/names"
+        self.volumes = f"{root}/volumes"
         self.cache = f"{root}/cache"
         self.work = f"{root}/work"
+        self.unsynced = f"{root}/unsynced"
         self.images_lock = f"{root}/images.lock"
         self.build_lock = f"{root}/build.lock"
         self.content_lock = f"{root}/content.lock"
+        self.networks = f"{root}/networks"
         self.state_containers = f"{state}/containers"
+        self.state_networks = f"{state}/networks"
         self.locks = f"{state}/locks"
         self.events = f"{state}/events"
+        self.image_mounts = f"{state}/images"
 
     @classmethod
     def default(
@@ -137,6 +170,12 @@ class Layout:
     def layer(self, chain: str) -> str:
         """Return the folder of the unpacked layer `chain`, ``sha256:<hex>`` or its hex alone."""
         return f"{self.layers}/{chain.removeprefix('sha256:')}"
+
+    def volume(self, name: str) -> VolumePaths:
+        """Return the paths of the volume `name`; nothing is looked up on disk."""
+        return VolumePaths(
+            f"{self.volumes}/{name}", f"{self.state}/volumes/{name}", self.lock("volume", name)
+        )
 
     def name(self, name: str) -> str:
         """Return the file that claims the container name `name`."""

@@ -89,12 +89,36 @@ def command_line(rounds: int, ours: list[str], folder: Path, archive: Path) -> N
                 compare("run --rm --network none busybox true", rounds, calls)
                 compare("exec true", rounds, execs)
                 docker("rm", "-f", "bench")
+                networked(rounds, ours, docker)
         else:
             print("docker is not installed: left out")
             compare("run --rm --network none busybox true", rounds, calls)
             compare("exec true", rounds, execs)
     finally:
         quiet([*ours, "rm", "-f", "bench"])()
+
+
+def networked(rounds: int, ours: list[str], docker: peers.Docker) -> None:
+    """With a network, and with a published port; what of ours is the network is the last of them.
+
+    Docker writes no firewall rules here (``peers.docker``), which is in its favour. A container of
+    ours stays in the network, so that its bridge is up as docker's is.
+    """
+    docker("network", "create", "bench")
+    held = ["run", "-d", "--name", "member", "--network", "bridge", "busybox", "sleep", "1000"]
+    quiet([*ours, *held])()
+    run, end = ["run", "--rm"], ["busybox", "true"]
+    try:
+        for words in ([], ["-p", "47031:80"]):
+            calls = {
+                "pycontain": quiet([*ours, *run, "--network", "bridge", *words, *end]),
+                "docker": quiet([*docker.argv, *run, "--network", "bench", *words, *end]),
+                "pycontain, none": quiet([*ours, *run, "--network", "none", *end]),
+            }
+            compare(f"run --rm --network NETWORK {' '.join(words)} busybox true", rounds, calls)
+    finally:
+        docker("network", "rm", "bench")
+        quiet([*ours, "rm", "-f", "member"])()
 
 
 def with_engine_monitor(engine: Engine) -> None:

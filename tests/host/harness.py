@@ -104,13 +104,18 @@ class Store:
         problems: list[PycontainError] = []
         self.containers.list(all=True, problems=problems)
         for identity in records.ids(self.layout):
-            self.containers.remove(identity, force=True)
+            self.containers.remove(identity, force=True, volumes=True)
+        # Else another process takes bridges and rules away in a moment, of a store that is gone.
+        self.engine.networks.sweep()
 
     def leftovers(self) -> list[str]:
         """What is in the store's folders although it has no container."""
         layout = self.layout
         folders = (layout.containers, layout.names, layout.work, layout.state_containers)
         found = [f"{folder}/{name}" for folder in folders for name in os.listdir(folder)]
+        if os.path.isdir(layout.volumes):
+            names = os.listdir(layout.volumes)
+            found += [f"{layout.volumes}/{name}" for name in names if name.startswith(".")]
         locks = (name for name in os.listdir(layout.locks) if name.startswith("container-"))
         return found + [f"{layout.locks}/{name}" for name in locks]
 
@@ -178,8 +183,12 @@ def collect(
 
 
 def python_env(**more: str) -> dict[str, str]:
-    """An environment in which a Python of its own finds what this one found."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+    """An environment in which a Python of its own finds what this one found.
+
+    Containers have no network there unless a test asks for one: few are about networks.
+    """
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "PYTHONPATH": path, "PYCONTAIN_NETWORK": "none", **more}
 
 
 class CommandLine:

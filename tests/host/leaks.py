@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MARK = "PYCONTAIN_TEST_SESSION"
 SHARED = os.environ.get("PYCONTAIN_TEST_SHARED_HOST") == "1"
 QUIET = os.environ.get("PYCONTAIN_TEST_QUIET_HOST") == "1"
+_OF_NETWORKS = ("pyc", "veth", "br-")  # names of ours, and of a docker's beside us
 SETTLE = seconds(3)  # seconds that what has just been killed gets to go away
 
 Things = dict[str, Counter[str]]
@@ -191,7 +192,11 @@ def descriptors() -> Counter[str]:
 
 
 def links() -> Counter[str]:
-    return Counter(names("/sys/class/net"))
+    """The network devices. Bridges and what is plugged into them say not whose they are: on a host
+    that is shared they are nobody's.
+    """
+    found = names("/sys/class/net")
+    return Counter(name for name in found if not (SHARED and name.startswith(_OF_NETWORKS)))
 
 
 def before_test(session: Session) -> Things:

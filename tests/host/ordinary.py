@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Several sessions may run on one machine.
 NAME = f"pycontain-{os.getpid()}"
-NEEDED = ("click", "isal", "msgspec", "psutil", "urllib3", "zstandard", "_cffi_backend")
+NEEDED = ("click", "dnslib", "isal", "msgspec", "psutil", "urllib3", "zstandard", "_cffi_backend")
 SCRIPT = """\
 #!{python} -IS
 import sys
@@ -42,6 +42,7 @@ class User:
         entry: its line of passwd(5).
         command: the command line of the engine.
         runtime: path of the OCI runtime.
+        elsewhere: words before a command that bring it into a machine of its own.
     """
 
     def __init__(self, home: Path, place: Path) -> None:
@@ -49,6 +50,7 @@ class User:
         self.entry = pwd.getpwnam(NAME)
         self.command = [str(place / "pycontain-command")]
         self.runtime = str(place / "pycontain-runtime")
+        self.elsewhere: list[str] = []
 
     def run(
         self, *words: str, input: bytes | None = None, env: dict[str, str] | None = None
@@ -71,11 +73,15 @@ class User:
     def become(self) -> list[str]:
         """Words before a command that make it this user's."""
         uid, gid = str(self.entry.pw_uid), str(self.entry.pw_gid)
-        return ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups", "--inh-caps=-all"]
+        program = shutil.which("setpriv") or "setpriv"
+        words = [program, "--reuid", uid, "--regid", gid, "--clear-groups", "--inh-caps=-all"]
+        return [*self.elsewhere, *words]
 
     def environment(self, more: dict[str, str] | None = None) -> dict[str, str]:
         """The environment of this user's commands."""
-        return {"HOME": str(self.home), "PATH": "/usr/bin:/bin:/usr/sbin", **(more or {})}
+        own = {"HOME": str(self.home), "PATH": "/usr/bin:/bin:/usr/sbin"}
+        # What is not about networks takes no time for them.
+        return {**own, "PYCONTAIN_NETWORK": "none", **(more or {})}
 
     def sh(self, script: str, *flags: str) -> str:
         done = self.run("run", "--rm", *flags, "busybox", "sh", "-c", script)
@@ -107,15 +113,22 @@ def ordinary_user() -> Iterator[User]:
         yield User(home, place)
     finally:
         uid = pwd.getpwnam(NAME).pw_uid
-        for pid in processes_of(uid):
-            os.kill(pid, signal.SIGKILL)
+        for pid in {*processes_of(uid), *processes_about(str(base))}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         end = time.monotonic() + 10
         while processes_of(uid) and time.monotonic() < end:
             time.sleep(0.05)
         shutil.rmtree(f"/tmp/pycontain-{uid}", ignore_errors=True)
         if base.exists():
             shutil.rmtree(base)
-        subprocess.run(["userdel", NAME], check=False, capture_output=True)
+        # Zombies, which somebody else reaps, are processes of the user to it.
+        while True:
+            done = subprocess.run(["userdel", NAME], check=False, capture_output=True)
+            if done.returncode != 8:
+                break
+            assert time.monotonic() < end + seconds(10), done.stderr
+            time.sleep(0.1)
         for path in ranges:
             kept = [line for line in Path(path).read_text().splitlines(True)
                     if not line.startswith(f"{NAME}:")]  # fmt: skip
@@ -168,6 +181,22 @@ def first_subuid() -> str:
         if line.startswith(f"{NAME}:"):
             return line.split(":")[1]
     raise AssertionError("no range")
+
+
+def processes_about(folder: str) -> list[int]:
+    """Processes with a folder in their arguments: helpers that are another of the user's ids."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and f"{folder}/".encode() in _arguments(name):
+            found.append(int(name))
+    return found
+
+
+def _arguments(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def processes_of(uid: int) -> list[int]:

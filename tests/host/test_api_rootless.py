@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import isolated
 import leaks
 import pytest
 from harness import wait_until
@@ -63,7 +65,8 @@ def until(condition):
 
 @pytest.fixture(scope="module")
 def user(whole_host: None) -> Iterator[User]:
-    with ordinary_user() as user:
+    with ordinary_user() as user, isolated.machine(user.home) as machine:
+        user.elsewhere = machine.words
         # Makes the user's namespace, whose holder stays: before the leak fixture looks.
         done = user.run("run", "--rm", "busybox", "true")
         assert done.returncode == 0, done.stderr
@@ -122,6 +125,8 @@ def running(user: User) -> set[str]:
 
 
 def test_the_examples_of_the_page(user: User) -> None:
+    if not shutil.which("pasta"):
+        pytest.skip("needs pasta, of the package passt: its examples have networks")
     page = user.home / "python.md"
     page.write_text(PAGE.read_text())
     out = play(

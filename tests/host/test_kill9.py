@@ -76,6 +76,9 @@ RUN = f"--network none --name {NAME} busybox"
 VERBS = {
     "run": Verb((f"run --rm {RUN} echo hello",), "absent"),
     "run kept": Verb((f"run {RUN} echo hello",), "absent"),
+    "run with volumes": Verb(
+        (f"run --rm -v /anonymous -v data:/etc {RUN} cat /etc/passwd",), "absent"
+    ),
     "run on a terminal": Verb((f"run --rm -t {RUN} echo hello",), "absent"),
     "run detached": Verb((f"run -d {RUN} sleep 1000",), "absent"),
     "run detached, then removed": Verb((f"run -d --rm {RUN} true",), "absent"),
@@ -106,6 +109,7 @@ STAGES = [
     ("run kept", MONITOR + TO_THE_END),
     ("run detached, then removed", MONITOR + TO_THE_END),
     ("run detached, then removed", CLEANUP + TO_THE_END),
+    ("run with volumes", MONITOR),
 ]
 
 
@@ -284,6 +288,8 @@ def remains(store: Store) -> list[str]:
     shared = (layout.root, layout.names, layout.cache, layout.images, layout.state, layout.locks)
     paths = [f"{at}/{name}" for at in shared for name in os.listdir(at) if name.startswith(".tmp-")]
     paths += store.leftovers()
+    # The named one is the user's; another goes with its container.
+    paths += [volume.name for volume in store.engine.volumes.list() if volume.anonymous]
     return [path for path in paths if not path.endswith((bystander.id, f"/{BYSTANDER}"))]
 
 

@@ -351,8 +351,9 @@ def test_remove_takes_volumes_and_layers_of_odd_content(store: Store) -> None:
     mounts = (Mount(type="volume", target="/v"),)
     identity = store.detach("sh", "-c", script, mounts=mounts)
     assert store.containers.wait(identity) == 0
-    store.containers.remove(identity)
+    store.containers.remove(identity, volumes=True)
     assert store.leftovers() == []
+    assert not store.engine.volumes.list()
 
 
 def test_explain_changes_nothing(store: Store) -> None:

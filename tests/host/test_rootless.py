@@ -151,3 +151,22 @@ def test_what_takes_no_cgroup_works_and_pausing_says_why_not(user: User) -> None
     )
     told = user.run("events", "--since", "0", "--until", "0s", "--format", form, *filters)
     assert told.stdout.splitlines() == [b"rename other", b"die other"]
+
+
+def test_volumes(user: User) -> None:
+    assert user.sh("ls /etc/passwd; touch /etc/mine", "-v", "data:/etc").endswith("passwd\n")
+    there = user.home / ".local/share/pycontain/volumes/data/data"
+    assert {path.lstat().st_uid for path in there.rglob("*")} == {user.entry.pw_uid}
+    options = ("-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m")
+    assert user.run("volume", "create", *options, "fast").returncode == 0
+    script = "touch /f/there; sleep 1000"
+    one = user.run(
+        "run", "-d", "--name", "one", "-v", "fast:/f", "busybox", "sh", "-c", script
+    )  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    assert user.sh("while ! ls /f | grep .; do :; done", "-v", "fast:/f") == "there\n"
+    assert user.sh("stat -c %u /d/mine", "-u", "7", "-v", "data:/d:U") == "7\n"
+    image = ("--mount", "type=image,src=busybox,dst=/img")
+    assert "bin" in user.sh("ls /img; ! touch /img/x 2>/dev/null", *image)
+    assert user.run("rm", "-fv", "one").returncode == 0
+    assert user.run("volume", "prune", "-af").returncode == 0

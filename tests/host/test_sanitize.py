@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import collect, wait_until
+import test_ports
+from harness import PATIENCE, collect, wait_until
 
 from pycontain.errors import CommandNotFound
 from pycontain.runtime import handover
@@ -137,6 +139,29 @@ def test_stop_and_restart(sanitized: None, store: Store) -> None:
     assert store.state_of(identity) == "exited"
     removed = store.detach("true", remove=True)
     wait_until(lambda: not os.path.exists(store.layout.container(removed).folder))
+
+
+def test_published_ports(sanitized: None, store: Store) -> None:
+    """The forwarder: streams that end in every way, datagrams, and its own end."""
+    ref = test_ports.serve(
+        store, test_ports.publish(80, address="127.0.0.1"), test_ports.publish(90, address="::1"),
+        test_ports.publish(53, protocol="udp", address="127.0.0.1"),
+    )  # fmt: skip
+    ports = {one.target: one.port for one in store.containers.ports(ref)}
+    test_ports.await_server("127.0.0.1", ports[80])
+    (forwarder,) = test_ports.children(store, ref)
+    assert test_ports.echo("127.0.0.1", ports[80], b"x" * 300000) == b"x" * 300000
+    assert test_ports.echo("::1", ports[90]) == b""
+    for _ in range(50):
+        test_ports.connect("127.0.0.1", ports[80]).close()
+    with test_ports.server_in(store, ref, "udp", 53):
+        for _ in range(20):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(PATIENCE)
+                client.connect(("127.0.0.1", ports[53]))
+                client.send(b"hello")
+                assert client.recv(100) == b"HELLO"
+    assert test_ports.children(store, ref) == [forwarder]
 
 
 # The runtime's command line over a copy of the package; the interpreter's folders follow.

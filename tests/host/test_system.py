@@ -56,7 +56,7 @@ def test_what_a_container_writes_is_its_own(store: Store) -> None:
     (use,) = found.containers
     assert use.view.container.id == identity
     assert use.writable == 50000
-    assert use.volumes == (7000,)
+    assert [volume.size for volume in found.volumes] == [7000]
     assert use.log == os.path.getsize(use.view.paths.log) > 3000
     assert found.container_part == disk.Part(1, 0, 50000 + use.log, 50000 + use.log)
     assert found.volume_part == disk.Part(1, 1, 7000, 0)
@@ -260,7 +260,7 @@ def test_controllers_are_those_of_the_hierarchy(store: Store) -> None:
         there = (cgroup.read(root, "cgroup.controllers") or "").split()
     finally:
         os.close(root)
-    found = {row.name: row for row in machine.inside(store.layout.work, rootless=False)}
+    found = {row.name: row for row in machine.inside(store.layout, rootless=False)}
     for name in ("cpu", "cpuset", "io", "memory", "pids", "hugetlb"):
         assert (found[f"controller {name}"].state == machine.OK) is (name in there)
 

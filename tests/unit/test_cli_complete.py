@@ -86,7 +86,7 @@ def test_arguments(line: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("pycontain run --netw", ["--network"]),
+        ("pycontain run --netw", ["--network", "--network-alias"]),
         ("pycontain ps --f", ["--filter", "--format"]),
         ("pycontain --r", ["--root"]),
         ("pycontain stop --t", ["--time"]),

@@ -10,16 +10,29 @@ import pytest
 from pycontain.cli.flags import Refused, UsageError, parse
 from pycontain.cli.run import CREATE, RUN
 from pycontain.cli.run_options import run_options
+from pycontain.config import Config
 from pycontain.errors import InvalidInput
-from pycontain.model.container import Device, DeviceRule, Mount, RunOptions, Ulimit
+from pycontain.model.container import (
+    Device,
+    DeviceRule,
+    Mount,
+    NetworkChoice,
+    Publish,
+    RunOptions,
+    Ulimit,
+)
+from pycontain.network import outside
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+NO_NETWORK = Config({"network": "none"})
+
+
 def options(*words: str) -> RunOptions:
     values, arguments = parse(RUN.flags, words, mixed=RUN.mixed)
-    return run_options(values, arguments)
+    return run_options(values, arguments, NO_NETWORK)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +56,15 @@ def options(*words: str) -> RunOptions:
          {"dns": ("1.1.1.1",), "dns_search": ("a.b",), "dns_option": ("ndots:2",)}),
         (["--network", "host"], {"network": "host"}),
         (["--net=container:web"], {"network": "container:web"}),
+        (["--network=a", "--net", "b:ip=10.0.0.2", "--network-alias", "x", "--ip6=fd00::2"],
+         {"network": "bridge", "networks": (
+             NetworkChoice(name="a", ip6="fd00::2", aliases=("x",)),
+             NetworkChoice(name="b", ip="10.0.0.2"))}),
+        (["--net=bridge", "-p", "8080:80", "-p8080:80", "--publish=53/udp", "-P"],
+         {"network": "bridge", "networks": (NetworkChoice(name="bridge"),), "publish_all": True,
+          "publish": (Publish(first=8080, last=8080, target=80),
+                      Publish(protocol="udp", target=53))}),
+        (["--expose", "80-81", "--expose=80/tcp"], {"expose": ("80/tcp", "81/tcp")}),
         (["--pid=host", "--ipc=none", "--uts=host", "--cgroupns=host"],
          {"pid": "host", "ipc": "none", "uts": "host", "cgroupns": "host"}),
         (["--cap-add", "ALL", "--cap-drop", "chown"],
@@ -177,10 +199,17 @@ def test_bad_values_are_usage_errors(words: list[str]) -> None:
     ("words", "part"),
     [
         (["-w", "relative"], "needs to be an absolute path"),
-        (["--network", "bridge"], "bridge"),
+        (["--network", "a", "--network", "none"], "cannot be combined"),
+        (["-p", "80"], "conflicting options: port publishing and the network mode"),
+        (["-P", "--net=host"], "conflicting options: port publishing and the network mode"),
+        (["--net=container:a", "-p80"],
+         "conflicting options: port publishing and the container type network mode"),
+        (["--net=container:a", "--expose=80"],
+         "conflicting options: port exposing and the container type network mode"),
+        (["--ip", "10.0.0.1"], "conflicting options: ip and the network mode"),
         (["--pid", "container:"], "container:"),
         (["--uts", "container:x"], "--uts"),
-        (["-v", "named:/data"], "named"),
+        (["-v", "_named:/data"], "_named"),
         (["--tmpfs", "relative"], "relative"),
         (["--stop-signal", "NOPE"], "NOPE"),
         (["--log-driver", "syslog"], "log driver syslog not found"),
@@ -216,3 +245,31 @@ def test_create_has_the_flags_of_run_but_those_of_the_client() -> None:
         "attach", "detach", "detach-keys", "explain", "preserve-fds", "sig-proxy",
     }  # fmt: skip
     assert not ours - theirs
+
+
+def test_the_configured_network_and_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    settings = Config({"network": "back", "publish_address": "127.0.0.1"})
+    values, arguments = parse(RUN.flags, ["-p", "80", "-p", "[::1]:81:81", "img"], mixed=RUN.mixed)
+    found = run_options(values, arguments, settings)
+    assert found.networks == (NetworkChoice(name="back"),)
+    assert [entry.address for entry in found.publish] == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize("usable", [False, True])
+def test_an_ordinary_users_containers_have_a_network_that_leads_out(
+    monkeypatch: pytest.MonkeyPatch, usable: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(outside, "is_usable", lambda: usable)
+    values, arguments = parse(RUN.flags, ["img"], mixed=RUN.mixed)
+    found = run_options(values, arguments)
+    assert found.network == ("bridge" if usable else "none")
+    assert bool(found.networks) is usable
+
+
+def test_roots_have_the_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    values, arguments = parse(RUN.flags, ["img"], mixed=RUN.mixed)
+    found = run_options(values, arguments)
+    assert (found.network, found.networks) == ("bridge", (NetworkChoice(name="bridge"),))

@@ -229,12 +229,20 @@ def test_ps_says_why_it_was_killed() -> None:
     assert told == "Exited (137) 2 seconds ago (OOM killed)"
 
 
+def document(shown: View) -> dict[str, Any]:
+    """What ``inspect`` says."""
+    containers = SimpleNamespace(attachments=lambda view: ())
+    engine = SimpleNamespace(layout=Layout("/r", "/s"), containers=containers)
+    app: Any = SimpleNamespace(engine=engine)
+    return container_document(app, shown)
+
+
 def test_inspect_after_the_end() -> None:
-    found = container_document(view(Status(state="exited", record=RECORD)))
+    found = document(view(Status(state="exited", record=RECORD)))
     assert found["State"]["OOMKilled"] is True
     totals = found["Totals"]
     assert (totals["CPUUsec"], totals["NetSent"], totals["MemoryPeak"]) == (7, 0, None)
-    assert container_document(view(Status(state="created")))["Totals"] is None
+    assert document(view(Status(state="created")))["Totals"] is None
 
 
 @pytest.mark.parametrize(("known", "shown"), [(True, True), (False, False), (None, False)])
@@ -242,14 +250,14 @@ def test_oom_killed_is_a_truth_value_and_unknown_in_the_totals(
     known: bool | None, shown: bool
 ) -> None:
     record = ExitRecord(run="r", code=137, finished=10**9, oom_killed=known)
-    found = container_document(view(Status(state="exited", record=record)))
+    found = document(view(Status(state="exited", record=record)))
     assert found["State"]["OOMKilled"] is shown
     assert found["Totals"]["OOMKilled"] is known
 
 
 def test_inspect_shows_what_was_asked_for() -> None:
     rules = (DeviceRule(type="c", major=1, access="rw"), DeviceRule(type="a"))
-    found = container_document(
+    found = document(
         view(
             Status(state="created"), domainname="x.org", tz="local", annotations={"a": "1"},
             device_cgroup_rules=rules,
@@ -260,12 +268,12 @@ def test_inspect_shows_what_was_asked_for() -> None:
     assert found["HostConfig"]["Annotations"] == {"a": "1"}
     assert found["HostConfig"]["DeviceCgroupRules"] == ["c 1:* rw", "a *:* rwm"]
     assert found["AppArmorProfile"] == "b"
-    plain = container_document(view(Status(state="created")))
+    plain = document(view(Status(state="created")))
     assert (plain["HostConfig"]["DeviceCgroupRules"], plain["AppArmorProfile"]) == (None, "")
 
 
 def test_inspect_shows_limits_in_dockers_fields() -> None:
-    found = container_document(
+    found = document(
         view(
             Status(state="created"), memory=64 * MIB, cpus=1.5, pids_limit=-1, oom_score_adj=-5,
             cgroup_parent="/team", cgroup_conf={"memory.high": "1"},

@@ -32,6 +32,7 @@ from pycontain.model.container import (
     ExitRecord,
     ImageConfig,
     Mount,
+    PortBinding,
     RunOptions,
 )
 from pycontain.model.status import Status
@@ -82,6 +83,16 @@ IMAGE = Image(
     os="linux",
 )
 
+PORTS = tuple(
+    PortBinding(protocol="tcp", address=address, port=8080, target=80)
+    for address in ("0.0.0.0", "::")
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYCONTAIN_NETWORK", "none")
+
 
 class Engine:
     """Keeps the calls; answers from `views`; raises what `failures` has for a verb."""
@@ -94,9 +105,31 @@ class Engine:
         self.entries: list[LogEntry] = []
         self.code = 0
         self.containers = self
-        self.images = SimpleNamespace(list=lambda: [IMAGE], get=self._image)
+        self.images = SimpleNamespace(
+            list=lambda: [IMAGE],
+            get=self._image,
+            mounts=lambda: (),
+            means=lambda name, identity: name != "gone",
+            configuration=lambda name: b'{"comment": "words", "history": null}',
+        )
+        self.manifests = SimpleNamespace(list=lambda: ())
+        self.volumes = SimpleNamespace(get=self._volume)
+        self.networks = SimpleNamespace(view=self._network)
         self.layout = Layout("/r", "/s")
         self.rootless = False
+
+    def _network(self, ref: str) -> Any:
+        raise NotFound(f"network {ref} not found")
+
+    def _volume(self, name: str) -> Any:
+        raise NotFound(f"no such volume: {name}")
+
+    def attachments(self, view: View) -> tuple[Any, ...]:
+        return ()
+
+    def ports(self, ref: str) -> tuple[PortBinding, ...]:
+        self.get(ref)
+        return PORTS
 
     def _image(self, name: str) -> Image:
         if name not in IMAGE.names and name != "busybox":
@@ -638,8 +671,8 @@ def test_filters(filters: list[str], found: list[str], play: Callable[..., Answe
     ("text", "part"),
     [
         ("health=none", "no health checks yet"),
-        ("publish=80", "no published or exposed ports yet"),
-        ("expose=80", "no published or exposed ports yet"),
+        ("publish=x", "Invalid filter 'publish=x'"),
+        ("expose=80/sctp", "Invalid filter 'expose=80/sctp'"),
         ("is-task=true", "no services"),
         ("status=x", "one of created"),
         ("exited=x", "not a number"),
@@ -815,3 +848,14 @@ def test_version_and_info(play: Callable[..., Answer]) -> None:
         "",
     )
     assert "Root folder: /r\n" in play("info")[1]
+
+
+def test_port(play: Callable[..., Answer]) -> None:
+    both = "0.0.0.0:8080\n[::]:8080\n"
+    assert play("port", "web") == (0, "".join(f"80/tcp -> {w}\n" for w in both.split()), "")
+    assert play("port", "web", "80") == play("port", "web", "80/TCP") == (0, both, "")
+    for word, part in (("81", "No public port '81' published for web"), ("x", "invalid port (x)"),
+                       ("80/udp", "No public port '80/udp'")):  # fmt: skip
+        code, out, err = play("port", "web", word)
+        assert (code, out) == (1, "")
+        assert part in err

@@ -562,15 +562,3 @@ def test_our_own_mount_points_are_no_change(layers: Layers, tmp_path: Path) -> N
     assert lines(layers) == []
     (etc / "hosts").write_bytes(b"x")
     assert lines(layers) == ["C /etc", "A /etc/hosts"]
-
-
-def test_export_pads_a_file_that_is_cut_meanwhile() -> None:
-    class Short:
-        def __init__(self) -> None:
-            self.rest = b"abc"
-
-        def read(self, count: int) -> bytes:
-            data, self.rest = self.rest[:2], self.rest[2:]
-            return data
-
-    assert archive._Exactly(Short()).read(5) == b"abc\0\0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from pycontain.engine import hostfiles
 from pycontain.engine.hostfiles import resolv_conf
+from pycontain.errors import InvalidInput
 from pycontain.model.container import RunOptions
+from pycontain.model.network import Attachment
 from pycontain.store.layout import ContainerPaths
 
 if TYPE_CHECKING:
@@ -102,9 +105,61 @@ def test_the_files(paths: ContainerPaths) -> None:
     assert hostname == "box\n"
 
 
-def test_anybody_in_the_container_may_read_them(paths: ContainerPaths) -> None:
-    import os
+WEB = Attachment(
+    network="a" * 64, name="web", device="pyc", device_index=1, mac="", gateways=("10.1.0.1",),
+    addresses=("10.1.0.2/24",), dns=("10.1.0.254",),
+)  # fmt: skip
+LONE = Attachment(network="b" * 64, name="lone", device="pyc", device_index=1, mac="")
 
+
+def of_networks(paths: ContainerPaths, *places: Attachment, **asked: Any) -> tuple[str, str]:
+    hostfiles.write(paths, RunOptions(image="x", **asked), "box", places)
+    with open(paths.hosts) as hosts, open(paths.resolv_conf) as conf:
+        return hosts.read(), conf.read()
+
+
+def test_the_host_and_the_container_have_names(paths: ContainerPaths) -> None:
+    hosts, _ = of_networks(paths, LONE, WEB, add_host=("me:host-gateway",))
+    lines = hosts.splitlines()
+    assert "10.1.0.1\tme" in lines
+    assert "10.1.0.1\thost.containers.internal host.docker.internal" in lines
+    assert "10.1.0.2\tbox" in lines
+    with pytest.raises(InvalidInput, match="no gateway"):
+        of_networks(paths, LONE, add_host=("me:host-gateway",))
+
+
+def test_a_network_has_its_own_resolver(paths: ContainerPaths) -> None:
+    _, conf = of_networks(paths, LONE, WEB, dns=("192.0.2.1",), dns_search=("a.org",))
+    assert "nameserver 10.1.0.254\nsearch a.org\n" in conf
+    assert "192.0.2.1" not in conf
+    assert "ndots:0" in conf
+    _, conf = of_networks(paths, WEB, dns_option=("ndots:2",))
+    assert conf.endswith("options ndots:2\n")
+    _, conf = of_networks(paths, LONE, dns=("192.0.2.1",))
+    assert "nameserver 192.0.2.1\n" in conf
+
+
+def test_files_change_with_the_networks(paths: ContainerPaths) -> None:
+    of_networks(paths, LONE)
+    with open(paths.hosts, "a") as file:
+        file.write("10.9.9.9\tmine\n")
+    inode = os.stat(paths.hosts).st_ino
+    options = RunOptions(image="x")
+    hostfiles.change(paths, options, "box", [LONE], [LONE, WEB])
+    with open(paths.hosts) as hosts, open(paths.resolv_conf) as conf:
+        assert hosts.read().endswith("10.9.9.9\tmine\n10.1.0.2\tbox\n")
+        assert "nameserver 10.1.0.254\n" in conf.read()
+    # what is mounted is the file, not its name
+    assert os.stat(paths.hosts).st_ino == inode
+    with open(paths.resolv_conf, "w") as file:
+        file.write("nameserver 192.0.2.7\n")  # the container's own
+    hostfiles.change(paths, options, "box", [LONE, WEB], [LONE])
+    with open(paths.hosts) as hosts, open(paths.resolv_conf) as conf:
+        assert hosts.read().endswith("10.9.9.9\tmine\n")
+        assert conf.read() == "nameserver 192.0.2.7\n"
+
+
+def test_anybody_in_the_container_may_read_them(paths: ContainerPaths) -> None:
     before = os.umask(0o077)
     try:
         written(paths)

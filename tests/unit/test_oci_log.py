@@ -62,7 +62,7 @@ def test_lines_in_json(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert path.read_bytes().endswith(b"}\n")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text())
 def test_any_message_is_one_line(path: Path, message: str) -> None:
     path.unlink(missing_ok=True)

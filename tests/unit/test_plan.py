@@ -1001,7 +1001,7 @@ detachments = st.none() | st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     process=processes,
     entries=namespaces,

@@ -278,7 +278,7 @@ def test_every_truncation_is_refused() -> None:
             assert check(bytes(cut)) is not None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_no_mutation_crashes_the_reader(data: st.DataObject) -> None:
     plan = bytearray(wire(good()))
@@ -300,7 +300,7 @@ def test_no_mutation_crashes_the_reader(data: st.DataObject) -> None:
     assert told is None or told
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300))
 def test_noise_is_refused(data: bytes) -> None:
     assert check(data) is not None

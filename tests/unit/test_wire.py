@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pycontain import errors
+from pycontain.config import BUILT_IN, SETTINGS, Config
 from pycontain.engine import remote
 from pycontain.engine.cancel import Cancel
 from pycontain.engine.containers import Containers, Finisher, View
 from pycontain.engine.images import Images
 from pycontain.engine.logs import LogEntry
+from pycontain.engine.manifests import Manifests
 from pycontain.engine.tree import Tree
 from pycontain.engine.wire import Answer, Channel, Descriptor, Failure, Gone, Messages, Request
 from pycontain.model.container import (
@@ -161,13 +163,14 @@ def test_a_descriptor_is_the_same_file() -> None:
 def test_an_attachment_is_the_same_connection() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     containers = remote.proxy(Containers, lambda *_: None)
-    attachment = Attachment(ours, Finisher(containers, "id"), owner=True)
+    attachment = Attachment(ours, Finisher(containers, "id", "run", remove=False), owner=True)
     found = crossed((CONTAINER, attachment), {"containers": containers})[1]
     with theirs:
         assert found.owner
         assert isinstance(found.on_finish, Finisher)
         assert found.on_finish.containers is containers
-        assert found.on_finish.identity == "id"
+        assert (found.on_finish.identity, found.on_finish.run) == ("id", "run")
+        assert found.on_finish.remove is False
         attachment.close()
         assert found.read() is None  # it does not block
         theirs.send(b"1\0\0\0\0\0\0\0hello")
@@ -226,7 +229,7 @@ def test_the_end_of_the_other_end_is_told(ends: tuple[Channel, Channel]) -> None
 # ---- objects whose methods are asked for
 
 
-@pytest.mark.parametrize("kind", [Containers, Images, Tree])
+@pytest.mark.parametrize("kind", [Containers, Images, Manifests, Tree])
 def test_every_public_method_is_asked_for(kind: type) -> None:
     asked: list[str] = []
     made: object = remote.proxy(kind, lambda verb, _: asked.append(verb))
@@ -236,6 +239,23 @@ def test_every_public_method_is_asked_for(kind: type) -> None:
         assert name in vars(type(made)), name
     assert isinstance(made, kind)
     assert asked == []
+
+
+def test_settings_arrive_as_they_were_said() -> None:
+    said = Config(
+        {"layer_max_size": 7, "search_registries": ("a", "b")}, {"layer_max_size": "/a"}, ("/a",)
+    )
+    messages = Messages({})
+    data, fds = messages.encode(Request("", "enter", {"settings": said, "other": BUILT_IN}))
+    found = messages.decode(data, fds)
+    assert isinstance(found, Request)
+    for name, config in (("settings", said), ("other", BUILT_IN)):
+        other = found.arguments[name]
+        assert isinstance(other, Config)
+        assert other.files == config.files
+        assert other.origins == config.origins
+        for setting in SETTINGS:
+            assert getattr(other, setting.name) == getattr(config, setting.name)
 
 
 def test_arguments_are_asked_for_by_name() -> None:

@@ -57,7 +57,9 @@ def start(asked: dict[str, Any], out: int) -> int:
         for fd, number in ((null, 0), (out, 1), (out, 2)):
             os.dup2(fd, number)
         os.chdir(asked.get("cwd") or "/run/project")
-        os.execvpe(asked["argv"][0], asked["argv"], {**os.environ, **asked.get("env", {})})
+        # Containers have no network but where a test asks for one.
+        environment = {"PYCONTAIN_NETWORK": "none", **os.environ, **asked.get("env", {})}
+        os.execvpe(asked["argv"][0], asked["argv"], environment)
     except OSError as err:
         os.write(2, f"{asked['argv'][0]}: {err.strerror}\n".encode())
     finally:

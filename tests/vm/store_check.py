@@ -5,15 +5,20 @@ Prints one line for each thing that is wrong, and nothing else.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import random
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pycontain.image.documents import LAYER, MANIFEST, chain_ids
+from tests.unit import imagefiles
 from tests.vm.store_commands import command, fingerprint, warm_up
-from tests.vm.store_work import BUILT, KINDS
+from tests.vm.store_work import BUILT, IMAGE_NUMBERS, IMAGES, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +26,12 @@ if TYPE_CHECKING:
 ROOT = "/var/lib/pycontain"
 STATE = "/run/pycontain"
 BASELINE = "/var/lib/baseline.json"
-DOCUMENTS = ("containers", "names", "images", "cache")
-# A container's own: what is in them is not for the store to keep.
-ITS_OWN = ("upper", "work", "volumes")
+LAYERS = f"{IMAGES}/layers.json"
+"""What is in the layers of the archives' images, by the layers' names."""
+FILES = 60
+DOCUMENTS = ("containers", "names", "images", "volumes", "cache")
+# A container's own: what is in them is not for the store to keep. What is in partial is not whole.
+ITS_OWN = ("upper", "work", "data", "partial")
 # A log ends where it ends; the others are written anew, or removed, when the container starts.
 SPARED = ("container.log", "hosts", "hostname", "resolv.conf", ".")
 
@@ -90,12 +98,54 @@ def look_at_image(root: str) -> None:
     for path in expected.keys() | found.keys():
         if found.get(path) != expected.get(path):
             tell(f"image: {path}: {found.get(path)} instead of {expected.get(path)}")
+    look_at_blobs(root)
+
+
+def look_at_blobs(root: str) -> None:
     blobs = f"{root}/images/blobs/sha256"
     for name in os.listdir(blobs):
         with open(f"{blobs}/{name}", "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != name:
             tell(f"{blobs}/{name}: has the digest {digest}")
+
+
+def look_at_layers(known: dict[str, bool]) -> None:
+    """Every layer is whole; images are there, or not, as was said. Removes them."""
+    with open(LAYERS) as file:
+        expected = json.load(file)
+    form = ("--format", "{{.Repository}}:{{.Tag}}")
+    names = {name for name in ask("images", *form).split() if name.startswith(("power:", "also:"))}
+    for name, there in known.items():
+        if there != (name in names):
+            tell(f"image {name}: is {'not ' * there}there")
+    for name in names:
+        form = ("--format", "{{range .RootFS.Layers}}{{.}} {{end}}")
+        layers = chains(ask("inspect", *form, name).split())
+        for layer in set(layers) - set(os.listdir(f"{ROOT}/layers")):
+            tell(f"image {name}: layer {layer} is not there")
+    look_at_blobs(ROOT)
+    for layer in expected.keys() & set(os.listdir(f"{ROOT}/layers")):
+        found = fingerprint(f"{ROOT}/layers/{layer}")
+        for path in expected[layer].keys() | found.keys():
+            if found.get(path) != expected[layer].get(path):
+                tell(f"layer {layer}: {path}: {found.get(path)} not {expected[layer].get(path)}")
+    for name in sorted(names)[:1]:
+        count = ask("run", "--rm", "--network", "none", name, "sh", "-c", "ls /files | wc -l")
+        if count.strip() != str(FILES):
+            tell(f"image {name}: {count.strip()} files instead of {FILES}")
+    if names:
+        ask("rmi", *sorted(names))
+    ask("image", "prune", "-f")
+    if os.path.isdir(f"{ROOT}/unsynced"):
+        for folder, _, left in os.walk(f"{ROOT}/unsynced"):
+            for name in left:
+                tell(f"{folder}/{name}: the mark of a layer that is gone")
+
+
+def chains(diff_ids: list[str]) -> list[str]:
+    """The names of an image's unpacked layers."""
+    return [name.removeprefix("sha256:") for name in chain_ids(tuple(diff_ids))]
 
 
 def look_at_log(name: str) -> int:
@@ -137,16 +187,16 @@ def look_at_container(name: str, identity: str) -> None:
     for file in os.listdir(f"{ROOT}/containers/{identity}"):
         if file.startswith("."):
             tell(f"{name}: {file}: unfinished")
-    look_at_volume(name, identity)
+    look_at_volume(name)
     after = look_at_log(name)
     if after <= before and not name.startswith("rotating"):
         tell(f"{name}: log: {after} lines after another start, {before} before")
     ask("rm", *(("-f",) if len(name) % 2 else ()), name)
 
 
-def look_at_volume(name: str, identity: str) -> None:
+def look_at_volume(name: str) -> None:
     """It was filled from the image, and nothing in the container wrote to it."""
-    place = f"{ROOT}/containers/{identity}/volumes/0"
+    place = ask("inspect", "--format", "{{range .Mounts}}{{.Source}}{{end}}", name).strip()
     with open(BASELINE) as file:
         layer = json.load(file)
     expected = {
@@ -204,7 +254,39 @@ def prepare() -> None:
     (layer,) = os.listdir(f"{ROOT}/layers")
     with open(BASELINE, "w") as file:
         json.dump(fingerprint(f"{ROOT}/layers/{layer}"), file)
+    make_images()
     os.sync()
+
+
+def make_images() -> None:
+    """Write the archives, and remember what is in their layers."""
+    os.makedirs(IMAGES)
+    (base,) = os.listdir(f"{ROOT}/layers")
+    with open(f"{ROOT}/images/blobs/sha256/{base}", "rb") as file:
+        busybox = file.read()
+    known = {}
+    for number in IMAGE_NUMBERS:
+        chance = random.Random(number)
+        # Small ones, whose content comes long after their names, and such as are written early.
+        sizes = [chance.choice((10, 5_000, 70_000)) for _ in range(FILES)]
+        files = [(f"files/{at}", chance.randbytes(size)) for at, size in enumerate(sizes)]
+        layers = [busybox, imagefiles.tar(files), imagefiles.layer(f"last-{number}", 100_000)]
+        packed = [busybox, gzip.compress(layers[1], 1), layers[2]]
+        config = imagefiles.configuration(layers)
+        kinds = (LAYER, f"{LAYER}+gzip", LAYER)
+        described = [
+            imagefiles.descriptor(kind, data) for kind, data in zip(kinds, packed, strict=True)
+        ]
+        manifest = imagefiles.manifest(config, (), layers=described)
+        name = {"org.opencontainers.image.ref.name": f"power:{number}"}
+        top = imagefiles.descriptor(MANIFEST, manifest, annotations=name)
+        archive = imagefiles.oci(imagefiles.index([top]), manifest, config, *packed)
+        ask("load", "-qi", imagefiles.write(Path(IMAGES, f"{number}.tar"), archive))
+        for layer in chains([imagefiles.digest(data) for data in layers])[1:]:
+            known[layer] = fingerprint(f"{ROOT}/layers/{layer}")
+        ask("rmi", f"power:{number}")
+    with open(LAYERS, "w") as file:
+        json.dump(known, file)
 
 
 def main() -> None:
@@ -214,7 +296,9 @@ def main() -> None:
         return
     asked = json.loads(sys.argv[2])
     begun = time.monotonic()
+    marked = sum(len(names) for _, _, names in os.walk(f"{ROOT}/unsynced"))
     look_at_containers(set(asked["there"]), set(asked["ended"]))
+    look_at_layers(asked["images"])
     look_at_build()
     if ask("run", "--rm", "--network", "none", "busybox", "echo", "ok") != "ok\n":
         tell("no new container runs")
@@ -222,7 +306,8 @@ def main() -> None:
     look_at_leftovers(ROOT, STATE, set(), set())
     look_at_documents(ROOT)
     look_at_image(ROOT)
-    print(f"looked for {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    seconds = time.monotonic() - begun
+    print(f"looked for {seconds:.1f} s, {marked} layers were marked", file=sys.stderr)
 
 
 if __name__ == "__main__":

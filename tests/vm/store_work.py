@@ -43,6 +43,9 @@ KINDS = {
     "until-stopped": Kind(("run", "-d", "--rm"), COUNT, runs=True, stays=False),
 }  # fmt: skip
 SLOTS = 6
+IMAGES = "/var/lib/images"
+"""Folder of archives: ``NUMBER.tar`` has the image ``power:NUMBER``."""
+IMAGE_NUMBERS = (1, 2)
 
 
 def say(*words: object) -> None:
@@ -61,6 +64,7 @@ class Work:
         self.runs: dict[str, bool] = {}
         self.kinds: dict[str, Kind] = {}
         self.number = 0
+        self.images: set[str] = set()
 
     def do(self, verb: str, name: str, *words: str, codes: tuple[int, ...] = (0,)) -> None:
         """One command; an error is said, for whoever reads."""
@@ -70,6 +74,9 @@ class Work:
 
     def step(self) -> None:
         """Something that can be done now."""
+        if not self.images or self.chance.random() < 0.25:
+            self.image()
+            return
         free = SLOTS - len(self.runs)
         if free and (free > 3 or self.chance.random() < 0.4):
             self.make()
@@ -91,6 +98,22 @@ class Work:
         if how.runs or how.stays:
             self.runs[name] = how.runs
             self.kinds[name] = how
+
+    def image(self) -> None:
+        """Load an image, or give one another name, or take a name away."""
+        name = f"power:{self.chance.choice(IMAGE_NUMBERS)}"
+        also = name.replace("power", "also")
+        if name not in self.images:
+            archive = f"{IMAGES}/{name.partition(':')[2]}.tar"
+            self.do("load", name, "load", "-qi", archive)
+            self.images.add(name)
+        elif also not in self.images:
+            self.do("tag", also, "tag", name, also)
+            self.images.add(also)
+        else:
+            name = self.chance.choice((name, also))
+            self.do("rmi", name, "rmi", name)
+            self.images.remove(name)
 
     def gone(self, name: str) -> None:
         del self.runs[name], self.kinds[name]

@@ -67,6 +67,20 @@ def promised(said: str) -> tuple[set[str], set[str]]:
     return there, ended
 
 
+def promised_images(said: str) -> dict[str, bool]:
+    """Names of images: whether they must be there, or must not. Others were under way."""
+    there: dict[str, bool] = {}
+    for line in said.splitlines():
+        word, verb, name = line.split(" ", 2) if line.count(" ") >= 2 else ("", "", "")
+        if verb not in ("load", "tag", "rmi"):
+            continue
+        if word == "done":
+            there[name] = verb != "rmi"
+        else:
+            there.pop(name, None)
+    return there
+
+
 def work(vm: Machine, what: str, seed: str) -> str:
     """Work until the power goes; return what was said before."""
     said: list[str] = []
@@ -87,12 +101,16 @@ def test_the_store_is_sound_after_power_cuts(vm: Machine) -> None:
         said = work(vm, what, f"{SEED}-{number}")
         there, ended = promised(said)
         vm.start()
-        asked = json.dumps({"there": sorted(there), "ended": sorted(ended)})
+        images = promised_images(said)
+        asked = json.dumps({"there": sorted(there), "ended": sorted(ended), "images": images})
         found = vm.run(
             *PYTHON, "tests.vm.store_check", "look", asked, timeout=LIMIT, check=False
         ).output.splitlines()
         problems = [line for line in found if not line.startswith("looked for")]
-        print(f"round {number}: {what}, {said.count('done ')} commands; {' '.join(found[-1:])}")
+        print(
+            f"round {number}: {what}, {said.count('done ')} commands, images {images};"
+            f" {' '.join(found[-1:])}"
+        )
         failed = [line for line in said.splitlines() if line.startswith("failed")]
         assert not failed, failed
         assert not problems, "\n".join([*problems, f"after: {said[-600:]}"])

@@ -82,7 +82,7 @@ class Player:
         """
         scratch = f"{self.folder}/{scene.name.replace(' ', '-')}"
         furnish(scratch)
-        words = {"dir": scratch, **_host_namespaces()}
+        words = {"dir": scratch, **_host_namespaces(), **self.places()}
         if self.servers is not None:
             words |= self.servers.words(self.docker)
         ids: dict[str, str] = {}
@@ -91,23 +91,33 @@ class Player:
             for at, row in enumerate(scene.rows)
         ]
 
+    def places(self) -> dict[str, str]:
+        """Return what of the host's network this side may have: ports in a row, and a subnet."""
+        first = 47001 if self.docker else 47011
+        ports = {f"port_{letter}": str(first + at) for at, letter in enumerate("abc")}
+        return {**ports, "net": "10.231.7" if self.docker else "10.231.8"}
+
     def clear(self) -> None:
         """Remove every container, and have the table's images, no others."""
         names = self._say("ps", "-aq").split()
         if names:
             self._say("rm", "-fv", *names)
+        volumes = self._say("volume", "ls", "-q").split()
+        if volumes:
+            self._say("volume", "rm", *volumes)
         if self.images is None:
             return
         form = "{{.Repository}}:{{.Tag}}"
         if sorted(self._say("images", "--format", form).split()) != sorted(IMAGES):
-            left = set(self._say("images", "-q").split())
-            if left:
-                self._say("rmi", "-f", *left)
+            while left := set(self._say("images", "-q").split()):
+                # One that others were made from goes after them; docker says so, and removes those.
+                said = self._say("rmi", "-f", *left, check=False)
+                assert "Deleted" in said, said
             self._say("load", "-i", self.images)
 
-    def _say(self, *words: str) -> str:
+    def _say(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(
-            [*self.argv, *words], capture_output=True, check=True, env=self._environment("/")
+            [*self.argv, *words], capture_output=True, check=check, env=self._environment("/")
         )
         return done.stdout.decode()
 
@@ -122,6 +132,8 @@ class Player:
             ids[row.save] = out.strip()
         if self.servers is not None:
             out, err = (self.servers.normalised(text) for text in (out, err))
+        for name, place in self.places().items():
+            out, err = (text.replace(place, f"<{name}>") for text in (out, err))
         out, err = (normalised(text, scratch, ids) for text in (out, err))
         return Answer(code, out, err)
 
@@ -140,6 +152,7 @@ class Player:
             "TERM": "xterm",
             "TZ": "UTC",
             "FROM_HOST": "host value",
+            "PYCONTAIN_NETWORK": "none",  # where no row says another, as docker beside us has it
             **{name: os.environ[name] for name in _PASSED if name in os.environ},
             **self.extra,
         }
@@ -195,6 +208,8 @@ def _replaced(line: str, words: dict[str, str]) -> str:
         name, length = match[1], match[2]
         if name not in words:
             return match[0]
+        if name.startswith("port_"):  # what follows is the container's port
+            return words[name] + (f":{length}" if length else "")
         return words[name][: int(length)] if length else words[name]
 
     return re.sub(r"@(\w+)(?::(\d+))?", word, line)

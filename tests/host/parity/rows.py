@@ -8,6 +8,8 @@ A row's line is a command line without the program's name. In it
   ``@pid_ns`` (``ipc_ns``, ``uts_ns``, ``net_ns``, ``cgroup_ns``) the host's namespace;
 - ``@registry`` is a registry, ``@repo`` the engine's own part of it (``@repo/app:1``), ``@locked``
   and ``@locked_repo`` likewise of one that knows the user ``me`` with the password ``secret``;
+- ``@port_a``, ``@port_b``, ``@port_c`` are ports of the host in a row that the engine may publish,
+  ``@net`` the start of a subnet that it may have (``@net.0/24``);
 - ``!`` in front makes it a shell command of the host, in the scratch folder: what the rows before
   left there.
 """

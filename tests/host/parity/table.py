@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from . import (
+    table_commit,
     table_containers,
     table_events,
     table_files,
     table_images,
     table_limits,
     table_listings,
+    table_manifests,
+    table_networks,
+    table_ports,
     table_run,
     table_system,
+    table_volumes,
 )
 
 SCENES = (
@@ -21,5 +26,10 @@ SCENES = (
     *table_files.SCENES,
     *table_events.SCENES,
     *table_system.SCENES,
+    *table_ports.SCENES,
+    *table_networks.SCENES,
     *table_images.SCENES,
+    *table_manifests.SCENES,
+    *table_volumes.SCENES,
+    *table_commit.SCENES,
 )

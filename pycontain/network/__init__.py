@@ -1,0 +1,1 @@
+"""Networks of containers: addresses, bridges, rules, names."""
