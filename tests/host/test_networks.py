@@ -153,6 +153,7 @@ def test_containers_of_a_network_reach_each_other_and_the_host(store: Store) -> 
     assert f"default via {gateway} dev eth0" in store.exec(client, "ip", "route").stdout.decode()
 
 
+@pytest.mark.in_vm
 def test_the_outside_is_reached_with_the_hosts_address(store: Store, outside: Outside) -> None:
     make(store, "web")
     outside.serve(8080)
@@ -301,6 +302,7 @@ def resolver(store: Store) -> int:
     return int(os.readlink(path).split()[0]) if os.path.lexists(path) else 0
 
 
+@pytest.mark.in_vm
 def test_names_come_and_go(store: Store) -> None:
     make(store, "web", ipv6=True)
     client = store.detach(*FOREVER, **chosen("web"), name="client")

@@ -142,6 +142,7 @@ def is_bound(port: int, kind: int = socket.SOCK_STREAM) -> bool:
 # ---- from where a port is reached ----
 
 
+@pytest.mark.in_vm
 def test_a_port_is_reached_by_every_address_of_the_host(store: Store) -> None:
     port = free_port()
     ref = serve(store, publish(80, port))
@@ -174,6 +175,7 @@ def test_between_two_that_publish(store: Store) -> None:
         assert (done.code, done.stdout) == (0, b"hi\n")
 
 
+@pytest.mark.in_vm
 def test_what_is_published_on_the_loopback_is_reached_there_alone(store: Store) -> None:
     port = free_port()
     ref = serve(store, publish(80, port, LOOPBACK))

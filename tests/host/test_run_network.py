@@ -56,6 +56,7 @@ def ends(store: Store) -> list[str]:
     return [link.name for link in netlink.links() if link.master in indexes]
 
 
+@pytest.mark.in_vm
 def test_the_device_of_a_container(store: Store) -> None:
     ref = store.detach(hostname="box", domainname="test", **into("bridge"))
     place = endpoint_of(store, ref)
@@ -199,6 +200,7 @@ def test_what_run_would_do(store: Store, pycontain: CommandLine) -> None:
     assert not os.path.exists(f"{store.layout.networks}/bridge.json")
 
 
+@pytest.mark.in_vm
 def test_the_default_is_roots_bridge(store: Store, pycontain: CommandLine) -> None:
     script = "test -e /sys/class/net/eth0"
     environment = {name: word for name, word in os.environ.items() if name != "PYCONTAIN_NETWORK"}

@@ -31,7 +31,7 @@ KERNEL = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm
 PACKAGES = (
     "python3", "busybox-static", "iproute2", "procps", "strace", "uidmap", "kmod", "util-linux",
     "systemd", "systemd-sysv", "dbus", "apparmor", "podman", "runc", "crun", "e2fsprogs",
-    "criu",
+    "criu", "nftables",
 )  # fmt: skip
 # Of the extra "test", what checks code is of no use there.
 NOT_THERE = ("mypy", "ruff", "pytest-xdist")
