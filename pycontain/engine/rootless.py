@@ -150,7 +150,7 @@ def reach_out(layout: Layout, attachments: Iterable[Attachment]) -> None:
 
     try:
         with files.Lock(_lock(layout)), trace.Span("connect to the outside"):
-            outside.ensure(layout.state, home)
+            outside.ensure(layout.state, home, layout.cache)
     finally:
         os.close(home)
 

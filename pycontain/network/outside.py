@@ -114,12 +114,13 @@ def upstream(state: str) -> str:
 # inode of the namespace. Its lock is held by the callers.
 
 
-def ensure(state: str, namespace: int) -> None:
+def ensure(state: str, namespace: int, scratch: str) -> None:
     """See that a network namespace has its way out.
 
     Args:
         state: the user's folder for what dies with the boot.
         namespace: descriptor of the network namespace; the caller is in the host's.
+        scratch: folder below the user's home, where pasta may write a file.
 
     Raises:
         NotSupported: there is no program for it.
@@ -138,7 +139,7 @@ def ensure(state: str, namespace: int) -> None:
     _pin(state, namespace)
     for path in programs():
         try:
-            _STARTERS[os.path.basename(path)](path, state, inode)
+            _STARTERS[os.path.basename(path)](path, state, inode, scratch)
         except PycontainError as err:
             trace.report(str(err), 0.0)
             problems.append(str(err))
@@ -207,7 +208,14 @@ def _note(state: str, pid: int, inode: int) -> None:
 
 
 def _place(state: str) -> str:
-    return f"{state}/{_NAME}"
+    """Below the user's runtime folder where AppArmor's profile of pasta lets it look, too."""
+    words = state.split("/")
+    if words[:3] != ["", "run", "user"] or len(words) < 5:
+        return f"{state}/{_NAME}"
+    from hashlib import blake2s
+
+    name = blake2s(state.encode(), digest_size=5).hexdigest()
+    return f"/run/user/{words[3]}/{_NAME}/pycontain-{name}"
 
 
 def _pin(state: str, namespace: int) -> None:
@@ -218,6 +226,7 @@ def _pin(state: str, namespace: int) -> None:
     """
     _unpin(state)
     path = _place(state)
+    files.make_folders(os.path.dirname(path))
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     copy = mount.clone_tree(f"/proc/self/fd/{namespace}", recursive=False)
     try:
@@ -229,7 +238,8 @@ def _pin(state: str, namespace: int) -> None:
 def _unpin(state: str) -> None:
     """Pasta ends by itself when the file goes."""
     path = _place(state)
-    if f"{os.path.realpath(state)}/{_NAME}" in mount.points_below(os.path.realpath(state)):
+    folder = os.path.realpath(os.path.dirname(path))
+    if f"{folder}/{os.path.basename(path)}" in mount.points_below(folder):
         mount.unmount(path)
     files.remove(path)
 
@@ -237,9 +247,9 @@ def _unpin(state: str) -> None:
 # ---- the programs ----
 
 
-def _start_pasta(path: str, state: str, inode: int) -> None:
+def _start_pasta(path: str, state: str, inode: int, scratch: str) -> None:
     """Pasta goes to the background once its device is there."""
-    noted = f"{state}/pasta.pid"
+    noted = f"{scratch}/pasta-{os.getpid()}.pid"
     argv = [
         path, "--quiet", "--netns-only", "--netns", _place(state), "--pid", noted, "--config-net",
         "--ns-ifname", _DEVICE, "--address", _ADDRESS, "--netmask", "24", "--gateway", _GATEWAY,
@@ -263,7 +273,7 @@ _NO_PORTS = (
 )  # fmt: skip
 
 
-def _start_slirp(path: str, state: str, inode: int) -> None:
+def _start_slirp(path: str, state: str, inode: int, _: str) -> None:
     """slirp4netns stays in the foreground and says on a descriptor that its device is there."""
     argv = [
         "sh", "-c", _SHELL, "sh", path, "--netns-type=path", "--configure", f"--cidr={SUBNET}",
@@ -317,4 +327,7 @@ def _reason(said: str, code: int) -> str:
     return reason[:1].lower() + reason[1:]
 
 
-_STARTERS: dict[str, Callable[[str, str, int], None]] = {_PASTA: _start_pasta, _SLIRP: _start_slirp}
+_STARTERS: dict[str, Callable[[str, str, int, str], None]] = {
+    _PASTA: _start_pasta,
+    _SLIRP: _start_slirp,
+}
