@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COMMAND = os.environ.get("PYCONTAIN", "pycontain").split()
 SECONDS = 2
+NOBODY = subprocess.DEVNULL
 IPERF = ("chroot", "/mnt", "iperf3")
 
 
