@@ -71,20 +71,16 @@ def _words(values: Sequence[str]) -> list[str]:
 
 
 def _create(app: App, values: Values, arguments: list[str]) -> int:
-    from pycontain.network.create import Request
-
     network = app.engine.networks.create(
-        Request(
-            arguments[0],
-            driver=values["driver"],
-            subnets=_words(values["subnet"]),
-            gateways=_words(values["gateway"]),
-            ranges=_words(values["ip-range"]),
-            ipv6=values["ipv6"],
-            internal=values["internal"],
-            options=dict(values["opt"]),
-            labels=dict(values["label"]),
-        )
+        arguments[0],
+        driver=values["driver"],
+        subnets=_words(values["subnet"]),
+        gateways=_words(values["gateway"]),
+        ranges=_words(values["ip-range"]),
+        ipv6=values["ipv6"],
+        internal=values["internal"],
+        options=dict(values["opt"]),
+        labels=dict(values["label"]),
     )
     streams.write(f"{network.id}\n")
     # An ordinary user's networks are in a namespace where nobody else has a firewall.

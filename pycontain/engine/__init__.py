@@ -207,7 +207,8 @@ class Engine:
             check: an exit code other than 0 is an error.
             cancel: ends it from another thread.
             options: fields of ``model.container.RunOptions``, as ``read_only=True``; ``env`` may be
-                a mapping.
+                a mapping, ``network``, ``publish`` and ``mounts`` what ``--network``, ``-p`` and
+                ``-v`` say.
 
         Returns:
             Exit code, standard output and standard error apart, and resource use.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from pycontain.model.parse import parse_signal
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from pycontain.config import Config
@@ -362,6 +363,34 @@ def lines(env: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in items())
 
 
+def _read_words(given: dict[str, Any]) -> None:
+    """Read networks, ports and volumes that are given in the words of the command line."""
+    if "network" in given and "networks" not in given:
+        from pycontain.network import choice
+
+        chosen = _read(given["network"], lambda word: (choice.parse_network(word),))
+        given["network"], given["networks"] = choice.resolve(chosen, "none")
+    if "publish" in given:
+        from pycontain.network.ports import parse_publish
+
+        given["publish"] = _read(given["publish"], parse_publish)
+    if "mounts" in given:
+        from pycontain.model.parse import parse_volume
+
+        here = os.getcwd()
+        given["mounts"] = _read(given["mounts"], lambda word: (parse_volume(word, here),))
+
+
+def _read(entries: Any, parse: Callable[[str], Sequence[Any]]) -> Any:
+    """Return a sequence in which words have become what they mean; one word stands for a list."""
+    if isinstance(entries, str):
+        entries = (entries,)
+    if not isinstance(entries, (list, tuple)):
+        return entries  # the type is wrong: told with the others
+    found = [parse(entry) if isinstance(entry, str) else (entry,) for entry in entries]
+    return tuple(entry for group in found for entry in group)
+
+
 def run_options(
     image: str, command: Sequence[str], options: Mapping[str, Any], settings: Config
 ) -> RunOptions:
@@ -370,7 +399,9 @@ def run_options(
     Args:
         image: as on the command line.
         command: replaces the image's when not empty.
-        options: fields of ``RunOptions``, ``env`` also as a mapping; ``idle``: nothing but init.
+        options: fields of ``RunOptions``; ``env`` also as a mapping, ``network`` as one word or
+            more of ``--network``, ``publish`` of ``-p``, ``mounts`` of ``-v``; ``idle``: nothing
+            but init.
         settings: what they have that is not said.
 
     Raises:
@@ -384,6 +415,7 @@ def run_options(
     _refuse_unknown(given, RunOptions)
     if "env" in given:
         given["env"] = lines(given["env"])
+    _read_words(given)
     try:
         files.prepare(RunOptions)
         return msgspec.convert({**given, "image": image, "command": words(command)}, RunOptions)

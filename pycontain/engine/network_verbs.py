@@ -16,7 +16,7 @@ from pycontain.network import store
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pycontain.engine.events import Events
     from pycontain.model.container import Container, NetworkChoice
@@ -62,23 +62,47 @@ class Networks:
 
     @told("create network")
     @rootless.there
-    def create(self, request: creation.Request) -> Network:
+    def create(
+        self,
+        name: str,
+        *,
+        driver: str = "bridge",
+        subnets: Sequence[str] = (),
+        gateways: Sequence[str] = (),
+        ranges: Sequence[str] = (),
+        ipv6: bool = False,
+        internal: bool = False,
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Network:
         """Make a network. Its bridge comes with its first container.
 
         Args:
-            request: what was asked for.
+            name: of the network.
+            driver: ``bridge`` or ``macvlan``.
+            subnets: one IPv4 and one IPv6 subnet, ``10.0.0.0/24``; one that is not said is chosen.
+            gateways: the address of the host in a subnet.
+            ranges: the part of a subnet that containers get addresses of.
+            ipv6: give it IPv6; without an IPv6 subnet one is made up (RFC 4193).
+            internal: nothing outside is to be reached.
+            options: of the driver, as ``{"mtu": "1400"}``.
+            labels: by name.
 
         Raises:
             InvalidInput: it cannot be.
             Conflict: the name, a subnet or the bridge's name is taken.
             NotFound: the parent of a macvlan network.
         """
-        store.check_name(request.name)
-        if request.name in (store.DEFAULT, *store.MODES, "default", "container"):
+        store.check_name(name)
+        if name in (store.DEFAULT, *store.MODES, "default", "container"):
             raise InvalidInput(
-                f"operation is not permitted on predefined {request.name} network",
+                f"operation is not permitted on predefined {name} network",
                 "give it another name",
             )
+        request = creation.Request(
+            name, driver=driver, subnets=subnets, gateways=gateways, ranges=ranges, ipv6=ipv6,
+            internal=internal, options=options, labels=labels,
+        )  # fmt: skip
         network = _make(self._layout, request)
         self._events.tell_network("create", network.id, network.name, network.driver)
         return network

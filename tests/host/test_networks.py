@@ -18,7 +18,6 @@ from pycontain.errors import Conflict, InvalidInput, NotFound
 from pycontain.kernel import firewall, netlink
 from pycontain.model.container import NetworkChoice
 from pycontain.network import rules
-from pycontain.network.create import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +53,7 @@ def chosen(*names: str, **first: Any) -> dict[str, Any]:
 
 
 def make(store: Store, name: str, **asked: Any) -> Network:
-    return store.engine.networks.create(Request(name, **asked))
+    return store.engine.networks.create(name, **asked)
 
 
 def place(store: Store, ref: str, at: int = 0) -> Attachment:

@@ -33,7 +33,6 @@ import sys
 sys.path.insert(0, {place!r})
 from pycontain import Engine
 from pycontain.model.container import NetworkChoice, Publish
-from pycontain.network.create import Request
 engine = Engine()
 """
 
@@ -297,7 +296,7 @@ def test_the_python_api_has_networks_too(user: Networked) -> None:
         f"""
         import os
         before = os.readlink("/proc/self/ns/net")
-        made = engine.networks.create(Request("lan"))
+        made = engine.networks.create("lan")
         assert [one.name for one in engine.networks.list()] == ["bridge", "host", "lan", "none"]
         with engine.start(
             "busybox", ["sh", "-c", {SERVE!r}], name="web", network="bridge",

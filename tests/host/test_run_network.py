@@ -17,7 +17,6 @@ from pycontain.engine import networks
 from pycontain.errors import CommandNotFound, InvalidInput, KernelError
 from pycontain.kernel import netlink
 from pycontain.model.container import NetworkChoice, Publish
-from pycontain.network.create import Request
 
 if TYPE_CHECKING:
     from harness import CommandLine, Store
@@ -74,7 +73,7 @@ def test_the_device_of_a_container(store: Store) -> None:
 
 
 def test_an_own_address_and_hardware_address(store: Store) -> None:
-    store.engine.networks.create(Request("app"))
+    store.engine.networks.create("app")
     subnet = store.engine.networks.get("app").subnets[0].subnet
     wanted = subnet.rpartition(".")[0] + ".77"
     asked = into("app", ip=wanted, mac="02:00:00:00:00:77")
@@ -85,8 +84,8 @@ def test_an_own_address_and_hardware_address(store: Store) -> None:
 
 
 def test_two_networks_and_ipv6(store: Store) -> None:
-    store.engine.networks.create(Request("one"))
-    store.engine.networks.create(Request("two", ipv6=True))
+    store.engine.networks.create("one")
+    store.engine.networks.create("two", ipv6=True)
     script = "cat /proc/sys/net/ipv6/conf/eth?/accept_ra; ip addr show eth1; ip route; ip -6 route"
     out = store.sh(script, **into("one", "two"))
     # What eth0 has is the kernel's default, with which it does nothing: it has no IPv6.
