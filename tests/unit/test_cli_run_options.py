@@ -10,7 +10,8 @@ import pytest
 from pycontain.cli.flags import Refused, UsageError, parse
 from pycontain.cli.run import CREATE, RUN
 from pycontain.cli.run_options import run_options
-from pycontain.config import Config
+from pycontain.config import BUILT_IN, Config
+from pycontain.engine.handle import run_options as options_of_program
 from pycontain.errors import InvalidInput
 from pycontain.model.container import (
     Device,
@@ -273,3 +274,40 @@ def test_roots_have_the_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
     values, arguments = parse(RUN.flags, ["img"], mixed=RUN.mixed)
     found = run_options(values, arguments)
     assert (found.network, found.networks) == ("bridge", (NetworkChoice(name="bridge"),))
+
+
+# ---- the words of the command line in a program ----
+
+
+def in_program(**options: Any) -> RunOptions:
+    return options_of_program("busybox", (), options, BUILT_IN)
+
+
+def test_a_program_may_use_the_words_of_the_command_line() -> None:
+    asked = in_program(
+        network=["one:ip=10.0.0.7", "two"],
+        publish=["127.0.0.1:8080:80", Publish(target=53, protocol="udp")],
+        mounts="data:/srv:ro",
+    )
+    assert asked.network == "bridge"
+    assert [(one.name, one.ip) for one in asked.networks] == [("one", "10.0.0.7"), ("two", "")]
+    assert [(one.address, one.first, one.target) for one in asked.publish] == [
+        ("127.0.0.1", 8080, 80), ("", 0, 53),
+    ]  # fmt: skip
+    assert [(one.type, one.source, one.options) for one in asked.mounts] == [
+        ("volume", "data", ("rro",))
+    ]
+    assert in_program(network="none").networks == ()
+    assert in_program(network="container:web").network == "container:web"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"network": ["none", "web"]}, "combined"), ({"network": "a:b=c"}, "invalid field"),
+     ({"publish": 8080}, "publish"), ({"publish": "x:y"}, "--publish"), ({"mounts": [3]}, "mounts"),
+     ({"mounts": "a:b:c:d"}, "'a:b:c:d'")],
+)  # fmt: skip
+def test_words_that_a_program_gets_wrong(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        in_program(**options)
+    assert reason in str(caught.value)
