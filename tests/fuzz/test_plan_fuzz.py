@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pycontain.runtime import handover, plan, runner
+from pycontain.model.network import Attachment
+from pycontain.runtime import handover, links, plan, runner
 from pycontain.runtime.steps import OPERATIONS, Handle, Step, encode, handles, indexes
 
 if TYPE_CHECKING:
@@ -99,7 +100,18 @@ def steps_of_a_container() -> list[Step]:
         Step("log", "k8s-file", 1 << 20, 3),
         Step("cleanup", ("python", "-c", "pass"), ("PATH=/bin",)),
     ]
-    return settings + plan.container(cast("oci.Spec", SPEC), plan.Settings(seccomp=(bytes(64), 0)))
+    asked = plan.Settings(seccomp=(bytes(64), 0))
+    asked.links = devices()
+    return settings + plan.container(cast("oci.Spec", SPEC), asked)
+
+
+def devices() -> links.Links:
+    attachment = Attachment(
+        network="n" * 64, name="bridge", device="pyc-1", device_index=7,
+        host_interface="veth12345678", mac="02:42:0a:01:00:02",
+        addresses=("10.1.0.2/24", "fd00::2/64"), gateways=("10.1.0.1",),
+    )  # fmt: skip
+    return links.steps([attachment], ipv6=True, published=True)
 
 
 def steps_of_a_detached_container() -> list[Step]:
@@ -118,7 +130,12 @@ def steps_of_an_execution() -> list[Step]:
 
 def steps_of_every_kind() -> list[Step]:
     """Each operation once, in the order of the table: settings, host, clone, container, exec."""
-    return [Step(name, *(ARGUMENTS[kind] for kind in kinds)) for name, kinds in OPERATIONS if name]
+    made = {step.name: step for step in (*devices().host, *devices().container)}
+    return [
+        made.get(name) or Step(name, *(ARGUMENTS[kind] for kind in kinds))
+        for name, kinds in OPERATIONS
+        if name
+    ]
 
 
 def wire(steps: list[Step]) -> bytes:
@@ -150,7 +167,7 @@ def build(
     result = subprocess.run(
         [compiler, "-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror",
          "-fno-sanitize-recover=all", f"-I{NATIVE}", *flags, "-o", program,
-         HERE / "plan_fuzz.c", reader],
+         HERE / "plan_fuzz.c", reader, NATIVE / "netlink.c"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if result.returncode and ("cannot find" in result.stderr or "unable to find" in result.stderr):

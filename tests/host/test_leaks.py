@@ -64,7 +64,7 @@ def test_a_mount(left: Callable[[], list[str]], tmp_path: Path) -> None:
 def _add_link(kind: str) -> bool:
     if not shutil.which("ip"):
         return False
-    argv = ["ip", "link", "add", "pyc-leak", "type", kind]
+    argv = ["ip", "link", "add", "leaklink0", "type", kind]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
@@ -72,9 +72,9 @@ def test_a_link(left: Callable[[], list[str]]) -> None:
     if not any(_add_link(kind) for kind in ("dummy", "bridge")):
         pytest.skip("links of no kind can be added here (or there is no ip(8))")
     try:
-        assert left() == ["link left behind: pyc-leak"]
+        assert left() == ["link left behind: leaklink0"]
     finally:
-        subprocess.run(["ip", "link", "del", "pyc-leak"], check=True)
+        subprocess.run(["ip", "link", "del", "leaklink0"], check=True)
 
 
 def test_a_process_and_its_namespace(left: Callable[[], list[str]]) -> None:

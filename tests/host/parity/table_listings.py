@@ -87,7 +87,7 @@ _PS = scene(
             ours=Said(1, err="invalid filter"),
             dockers=Said(out=...),
         )
-        for word in ("health=none", "is-task=false", "publish=80", "expose=80")
+        for word in ("health=none", "is-task=false")
     ),
     Row("ps -f nosuch=x", err="invalid filter 'nosuch'"),
     Row("ps -f status=nosuch", err="invalid filter 'status=nosuch'"),
