@@ -512,7 +512,7 @@ class Bundle:
         done = {"create": self.create, "run": self.run}[verb](*flags, **how)
         assert done.returncode != 0, "it was accepted"
         assert done.stderr.strip(), "it failed without a word"
-        assert not self.exists()
+        assert not self.exists(), done
         assert not self.kept(), "its state was kept"
         wait_until(lambda: not _live(children() - before), seconds(3))
         return done.stderr
