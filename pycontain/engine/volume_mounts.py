@@ -451,14 +451,19 @@ def _give_tree(path: str, uid: int, gid: int) -> None:
         os.chown(path, uid, gid)
         return
     # By descriptors, no link followed: a container may have the folder, and change it meanwhile.
-    for _, folders, names, folder in os.fwalk(path, follow_symlinks=False):
-        info = os.fstat(folder)
-        if (info.st_uid, info.st_gid) != (uid, gid):
-            os.fchown(folder, uid, gid)
-        for name in (*folders, *names):  # a link to a folder is among the folders
-            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    # The path itself may be a link, which os.fwalk by itself passes over in silence.
+    top = os.open(path, _FOLDER)
+    try:
+        for _, folders, names, folder in os.fwalk(".", dir_fd=top):
+            info = os.fstat(folder)
             if (info.st_uid, info.st_gid) != (uid, gid):
-                os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+                os.fchown(folder, uid, gid)
+            for name in (*folders, *names):  # a link to a folder is among the folders
+                info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if (info.st_uid, info.st_gid) != (uid, gid):
+                    os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(top)
 
 
 # ---- containers of an earlier version ----

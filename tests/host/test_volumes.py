@@ -252,6 +252,23 @@ def test_owners(store: Store) -> None:
         store.sh("true", mounts=(Mount(type="bind", source="/usr", target="/x", chown=True),))
 
 
+def test_the_files_of_a_subpath_or_behind_a_link_are_given_too(
+    store: Store, volumes: Volumes, tmp_path: Path
+) -> None:
+    volumes.create("data")
+    (data(store, "data") / "part" / "deep").mkdir(parents=True)
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    (folder / "deep").mkdir(parents=True)
+    link.symlink_to(folder)
+    mounts = (
+        named("data", "/part", subpath="part", chown=True),
+        Mount(type="bind", source=str(link), target="/link", chown=True),
+    )
+    seen = store.sh("stat -c %u:%g /part/deep /link/deep", user="7:8", mounts=mounts)
+    assert seen == "7:8\n7:8\n"
+    assert data(store, "data").stat().st_uid == 0
+
+
 def test_a_link_never_leads_a_mount_out(store: Store, tmp_path: Path) -> None:
     """CVE-2021-30465: whoever shares a volume swaps a folder in it for a link, all the time."""
     canary = tmp_path / "canary"
