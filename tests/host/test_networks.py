@@ -13,7 +13,7 @@ import leaks
 import pytest
 from harness import FOREVER, python_env, wait_until
 
-from pycontain.engine import networks
+from pycontain.engine import networks, records
 from pycontain.errors import Conflict, InvalidInput, NotFound
 from pycontain.kernel import firewall, netlink
 from pycontain.model.container import NetworkChoice
@@ -237,6 +237,27 @@ def test_many_at_once_get_an_address_each(store: Store) -> None:
         list(pool.map(lambda one: store.containers.remove(one.id, force=True), members))
     assert store.engine.networks.view("web").members == ()
     wait_until(lambda: netlink.get_link(network.interface) is None)
+    assert networks.table(store.layout) not in tables()
+
+
+@pytest.mark.slow
+def test_two_hundred_come_and_go(store: Store) -> None:
+    """Most with their owner, some with nobody there when they end."""
+    network = make(store, "web")
+    script = "ip -4 -o addr show eth0 | awk '{ print $4 }'"
+
+    def come(number: int) -> str:
+        if number % 5 == 0:
+            store.detach("true", remove=True, **chosen("web"))
+            return ""
+        return store.sh(script, **chosen("web"))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(come, range(200)))
+    assert all(word.endswith("/24\n") for word in found if word)
+    wait_until(lambda: netlink.get_link(network.interface) is None)
+    assert records.ids(store.layout) == []
+    assert store.engine.networks.view("web").members == ()
     assert networks.table(store.layout) not in tables()
 
 
