@@ -15,7 +15,7 @@ from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
 
 from pycontain import trace
 from pycontain.errors import NotFound, NotSupported, PycontainError, kernel_error
-from pycontain.kernel import mount, netlink, process
+from pycontain.kernel import mount, netlink, netns, process
 from pycontain.kernel.firewall import run
 from pycontain.store import files
 
@@ -136,6 +136,7 @@ def ensure(state: str, namespace: int, scratch: str) -> None:
         stop(state)
     check()
     problems = []
+    netns.within(namespace, _trust_addresses)
     _pin(state, namespace)
     for path in programs():
         try:
@@ -149,6 +150,23 @@ def ensure(state: str, namespace: int, scratch: str) -> None:
     # A host that is not connected itself: the next start finds that it is.
     if any(word.endswith("/0") for _, word in netlink.routes()):
         raise PycontainError(f"{_STEP}: {'; '.join(problems)}")
+
+
+def _trust_addresses() -> None:
+    """Have the device's IPv6 addresses at once: nobody else is there who could have the same.
+
+    Until they are known to be unique, which takes a second or two, nothing is sent from them, and a
+    neighbour that is asked for from such an address counts as unreachable (ip-sysctl.rst,
+    accept_dad).
+    """
+    path = "/proc/sys/net/ipv6/conf/default/accept_dad"
+    if not os.path.exists(path):
+        return
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("0")
+    except OSError as err:
+        raise kernel_error(_STEP, path, err.errno or 0) from err
 
 
 def stop(state: str) -> None:

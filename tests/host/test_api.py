@@ -57,7 +57,7 @@ def test_run_takes_an_environment_as_a_mapping(engine: Engine) -> None:
     assert (result.exit_code, result.stdout) == (0, b"b c\n")
 
 
-@pytest.mark.parametrize("options", [{"foo": 1}, {"mounts": ["/a:/b"]}, {"read_only": "yes"}])
+@pytest.mark.parametrize("options", [{"foo": 1}, {"mounts": [3]}, {"read_only": "yes"}])
 def test_run_refuses_an_option_that_there_is_not(engine: Engine, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=r"no such option: foo|mounts\[0\]|read_only"):
         engine.run("busybox", ["true"], **options)

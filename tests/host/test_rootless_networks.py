@@ -119,7 +119,7 @@ def nothing_runs(user: Networked) -> Iterator[None]:
     names = os.listdir(store / "containers")
     if names:
         user.good("rm", "-f", *names)
-    if len(list(store.glob("networks/*.json"))) > 1:
+    if any(path.stem != "bridge" for path in store.glob("networks/*.json")):
         user.good("network", "prune", "-f")
 
 
@@ -201,6 +201,7 @@ def test_containers_of_a_network_find_each_other_by_name(user: Networked) -> Non
 
 @pytest.mark.skipif(not isolated.HAS_IPV6, reason="this kernel has no IPv6")
 def test_ipv6_goes_out_too(user: Networked) -> None:
+    wait_until(user.is_down)  # what leads out may be slirp4netns, of another test
     user.good("network", "create", "--ipv6", "six")
     out = user.good("run", "--rm", "--network", "six", "busybox", "wget", "-qO-",
                     f"http://[{isolated.OUTSIDE6}]:7777/")  # fmt: skip

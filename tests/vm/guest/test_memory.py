@@ -42,7 +42,7 @@ def test_one_of_many_is_killed_told_and_counted(bundle: Bundle) -> None:
     group = group_of(bundle)
     assert group.number("memory.max") == 32 * MIB
     assert group.number("memory.swap.max") == 0
-    with Running(bundle.argv("events", bundle.id)) as events:
+    with Running(bundle.argv("events", "--interval", "1h", bundle.id)) as events:
         wait_until(lambda: watched(events.process.pid))
         assert bundle.exec(*eat(64), ok=False).returncode == KILLED
         assert json.loads(events.line()) == {"type": "oom", "id": bundle.id}
