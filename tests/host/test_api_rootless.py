@@ -27,7 +27,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 # What the scripts begin with: the engine, and what they look at.
 COMMON = """\
-import gc, os, signal, sys, threading, time
+import gc, os, select, signal, sys, threading, time
 sys.path.insert(0, {place!r})
 from pycontain import Engine
 from pycontain.engine.cancel import Cancel
@@ -40,10 +40,13 @@ def ids():
 
 def alive(pid):
     try:
-        with open(f"/proc/{{pid}}/stat") as file:
-            return file.read().rpartition(") ")[2][0] not in "ZX"
-    except FileNotFoundError:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
         return False
+    try:  # a first thread is a zombie while others are still ending
+        return not select.select([fd], [], [], 0)[0]
+    finally:
+        os.close(fd)
 
 def workers():
     found = set()
