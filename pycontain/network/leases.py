@@ -46,7 +46,8 @@ class Leases:
         except FileNotFoundError:
             return {}
         for name in names:
-            if "." in name or ":" in name:
+            # What is being written of the last one's is no lease, though it has a dot.
+            if ("." in name or ":" in name) and not files.is_temporary(name):
                 try:
                     found[name] = os.readlink(f"{self._folder}/{name}")
                 except OSError as err:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MARK = "PYCONTAIN_TEST_SESSION"
 SHARED = os.environ.get("PYCONTAIN_TEST_SHARED_HOST") == "1"
 QUIET = os.environ.get("PYCONTAIN_TEST_QUIET_HOST") == "1"
-_OF_NETWORKS = ("pyc", "veth", "br-")  # names of ours, and of a docker's beside us
+_OF_NETWORKS = ("pyc", "pyt", "veth", "br-")  # names of ours and the tests', and of a docker's
 SETTLE = seconds(3)  # seconds that what has just been killed gets to go away
 
 Things = dict[str, Counter[str]]

@@ -41,6 +41,19 @@ def test_a_void_lease_is_taken_over(tmp_path: Path) -> None:
     assert leases.all()["10.1.2.2"] == "other run"
 
 
+def test_what_is_being_written_is_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks which leases are void comes between the writing of the last one's and its name."""
+    leases = Leases(f"{tmp_path}/leases")
+    rename = os.rename
+
+    def looked(source: str, target: str) -> None:
+        assert list(leases.held(lambda holder: holder == "box run")) == ["10.1.2.2"]
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", looked)
+    assert give(leases) == "10.1.2.2"
+
+
 def test_one_that_is_wanted(tmp_path: Path) -> None:
     leases = Leases(f"{tmp_path}/leases")
     leases.take("10.1.2.5", "box run", lambda _: True)

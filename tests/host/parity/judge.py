@@ -78,7 +78,7 @@ def unlike(row: Row, ours: Answer, docker: Answer) -> list[str]:
     found = []
     if ours.code != docker.code:
         found.append("exit code")
-    if not row.any_out and ours.out != docker.out:
+    if not row.any_out and _output(row, ours) != _output(row, docker):
         found.append("standard output")
     if row.same_err and ours.err != docker.err:
         found.append("standard error")
@@ -89,6 +89,10 @@ def unlike(row: Row, ours: Answer, docker: Answer) -> list[str]:
             if row.err.lower() not in answer.err.lower():
                 found.append(f"{row.err!r} is not in {name} standard error")
     return found
+
+
+def _output(row: Row, answer: Answer) -> str | list[str]:
+    return sorted(answer.out.splitlines()) if row.any_order else answer.out
 
 
 def unexpected(said: Said, answer: Answer) -> list[str]:

@@ -50,6 +50,7 @@ class Row:
         err: a phrase that both must have on standard error, in any case.
         same_err: standard error is compared as a whole.
         any_out, any_err: standard output or error is not compared.
+        any_order: the lines of standard output are compared in any order.
         local: the answer depends on the machine: compared with a docker beside it only.
         powers: docker needs every capability for it: compared only where the bounding set is whole.
         limits: compared only where the machine's cgroup v2 has the controllers of limits; False:
@@ -72,6 +73,7 @@ class Row:
     same_err: bool = False
     any_out: bool = False
     any_err: bool = False
+    any_order: bool = False
     local: bool = False
     powers: bool = False
     limits: bool | None = None
