@@ -690,6 +690,13 @@ static void ended(void)
             onlooker_end(&m.clients[i]);
 }
 
+static void leash_end(void)
+{
+    close(m.leash);
+    m.leash = -1;
+    m.owner_stays = false;
+}
+
 /* Input of a client is read when the one before it has been taken. */
 static short client_events(const struct client *client, bool pending_for_owner)
 {
@@ -750,8 +757,7 @@ static int poll_once(int timeout)
     if (fds[PORTS].revents)
         forward_start(&m.forward, now_ms());
     if (fds[LEASH].revents) {
-        close(m.leash);
-        m.leash = -1;
+        leash_end();
         m.reason = "owner ended";
         kill_all();
     }
@@ -782,27 +788,30 @@ static void watch(void)
 }
 
 /* After the end: the owner gets the rest of the output and the status, and may say that it does
- * what follows. */
+ * what follows. One that ended is not waited for: a child of its may still have its socket. */
 static bool serve_owner(void)
 {
     struct client *owner = &m.clients[0];
     bool told = false;
 
     while (owner->fd >= 0 && m.owner_stays && !owner->done) {
-        struct pollfd ready = {.fd = owner->fd, .events = POLLIN};
+        struct pollfd fds[] = {{.fd = owner->fd, .events = POLLIN},
+                               {.fd = m.leash, .events = POLLIN}};
 
         if (!told && tail_send(&m.streams[0]) && tail_send(&m.streams[1]))
             told = exit_send(owner) == 1;
         if (owner->fd < 0 || (told && !m.owner_cleans))
             break;
         if (!told)
-            ready.events |= POLLOUT;
+            fds[0].events |= POLLOUT;
         owner->have = 0;
-        if (poll(&ready, 1, -1) > 0) {
-            if (ready.revents & POLLIN)
+        if (poll(fds, 2, -1) > 0) {
+            if (fds[0].revents & POLLIN)
                 client_read(owner);
-            else if (ready.revents & (POLLHUP | POLLERR))
+            else if (fds[0].revents & (POLLHUP | POLLERR))
                 client_close(owner);
+            else if (fds[1].revents)
+                leash_end();
         }
     }
     return owner->done;
