@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Several sessions may run on one machine.
 NAME = f"pycontain-{os.getpid()}"
+RANGES = ("/etc/subuid", "/etc/subgid")
+LOCK = "/run/lock/pycontain-tests-accounts"
 NEEDED = ("click", "dnslib", "isal", "msgspec", "psutil", "urllib3", "zstandard", "_cffi_backend")
 SCRIPT = """\
 #!{python} -IS
@@ -100,12 +103,12 @@ def ordinary_user() -> Iterator[User]:
     base = Path("/var/tmp") / NAME
     place, home = base / "lib", base / "home"
     python = interpreter(place)
-    subprocess.run(["useradd", "-M", "-d", str(home), "-s", "/bin/sh", NAME], check=True)
-    ranges = {path: Path(path).read_text() for path in ("/etc/subuid", "/etc/subgid")}
+    with accounts_locked():
+        subprocess.run(["useradd", "-M", "-d", str(home), "-s", "/bin/sh", NAME], check=True)
+        for path in RANGES:
+            if not range_of(path):
+                write_range(path, f"{NAME}:3000000:65536\n")
     try:
-        for path, text in ranges.items():
-            if f"{NAME}:" not in text:
-                Path(path).write_text(f"{text}{NAME}:3000000:65536\n")
         place.mkdir(parents=True)
         copy_package(place, python)
         home.mkdir()
@@ -124,15 +127,52 @@ def ordinary_user() -> Iterator[User]:
             shutil.rmtree(base)
         # Zombies, which somebody else reaps, are processes of the user to it.
         while True:
-            done = subprocess.run(["userdel", NAME], check=False, capture_output=True)
+            with accounts_locked():
+                done = subprocess.run(["userdel", NAME], check=False, capture_output=True)
             if done.returncode != 8:
                 break
             assert time.monotonic() < end + seconds(10), done.stderr
             time.sleep(0.1)
-        for path in ranges:
-            kept = [line for line in Path(path).read_text().splitlines(True)
-                    if not line.startswith(f"{NAME}:")]  # fmt: skip
-            Path(path).write_text("".join(kept))
+        with accounts_locked():
+            for path in RANGES:
+                write_range(path, "")
+
+
+@contextlib.contextmanager
+def accounts_locked() -> Iterator[None]:
+    """Change accounts and ranges alone: others who run these tests add users of their own."""
+    with open(LOCK, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def range_of(path: str) -> str:
+    """The user's lines in a file of ranges."""
+    lines = Path(path).read_text().splitlines(True)
+    return "".join(line for line in lines if line.startswith(f"{NAME}:"))
+
+
+def write_range(path: str, lines: str) -> None:
+    """Replace the user's lines in a file of ranges; the accounts are locked."""
+    kept = [line for line in Path(path).read_text().splitlines(True)
+            if not line.startswith(f"{NAME}:")]  # fmt: skip
+    new = Path(f"{path}.{NAME}")
+    new.write_text("".join(kept) + lines)
+    new.chmod(0o644)
+    new.replace(path)  # whoever reads it meanwhile has one or the other
+
+
+@contextlib.contextmanager
+def without_range() -> Iterator[None]:
+    """Have the user no range in /etc/subuid."""
+    with accounts_locked():
+        lines = range_of("/etc/subuid")
+        write_range("/etc/subuid", "")
+    try:
+        yield
+    finally:
+        with accounts_locked():
+            write_range("/etc/subuid", lines)
 
 
 def interpreter(place: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ordinary import NAME, User, first_subuid, ordinary_user, processes_of
+from ordinary import NAME, User, first_subuid, ordinary_user, processes_of, without_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +103,6 @@ def test_a_new_holder_takes_over_when_the_first_is_killed(user: User) -> None:
 
 
 def test_a_user_without_a_range_is_told_what_to_do(user: User, tmp_path: Path) -> None:
-    path = Path("/etc/subuid")
-    text = path.read_text()
     state = tmp_path / "state"
     root = tmp_path / "root"
     for folder in (state, root):
@@ -112,15 +110,10 @@ def test_a_user_without_a_range_is_told_what_to_do(user: User, tmp_path: Path) -
         os.chown(folder, user.entry.pw_uid, user.entry.pw_gid)
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)
-    path.write_text("".join(
-        line for line in text.splitlines(True) if not line.startswith(f"{NAME}:")
-    ))  # fmt: skip
-    try:
+    with without_range():
         done = user.run(
             "--root", str(root), "--state", str(state), "run", "--rm", "busybox", "true"
         )
-    finally:
-        path.write_text(text)
     assert done.returncode == 125
     assert f"user {NAME} has no range in /etc/subuid".encode() in done.stderr
     assert b"usermod --add-subuids" in done.stderr
