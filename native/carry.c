@@ -67,7 +67,6 @@ struct session {
     union control source;    /* which of our addresses it came to: answers leave from there */
     size_t source_size;
     uint64_t last;
-    bool dead;
     struct session *next;
 };
 
@@ -356,7 +355,7 @@ static void sweep_sessions(bool one)
 
     for (size_t i = 0; i < DATAGRAM_BUCKETS; i++)
         for (struct session **at = &c.sessions[i]; *at;) {
-            if (c.now - (*at)->last >= SILENCE_MS || (*at)->dead) {
+            if (c.now - (*at)->last >= SILENCE_MS) {
                 end_session(at);
                 one = false;
                 oldest = NULL;
@@ -375,7 +374,7 @@ static struct session *find_session(struct port *port, const struct msghdr *from
     uint32_t bucket = hash(port, from->msg_name, from->msg_namelen);
 
     for (struct session *at = c.sessions[bucket]; at; at = at->next)
-        if (!at->dead && at->port == port && at->client_size == from->msg_namelen &&
+        if (at->port == port && at->client_size == from->msg_namelen &&
             !memcmp(&at->client, from->msg_name, from->msg_namelen))
             return at;
     return NULL;
@@ -489,8 +488,11 @@ static void give_datagrams(struct session *session)
 static void begin_end(void)
 {
     c.end = c.now + LAST_MS;
-    for (size_t i = 0; i < c.port_count; i++)
+    for (size_t i = 0; i < c.port_count; i++) {
+        /* The monitor has the socket too: while it does, epoll goes on telling of it (epoll(7)). */
+        watch(&c.ports[i].watched, 0);
         close(c.ports[i].watched.fd);
+    }
     c.port_count = 0;
     close(c.signal.fd);
     for (size_t i = 0; i < DATAGRAM_BUCKETS; i++)
@@ -568,11 +570,14 @@ static void turn(void)
     if (count < 0 && errno != EINTR)
         _exit(1);
     c.now = now_ms();
+    for (int i = 0; i < count; i++)
+        told |= ((struct watched *)events[i].data.ptr)->kind == KIND_SIGNAL;
     for (int i = 0; i < count; i++) {
         struct watched *watched = events[i].data.ptr;
 
-        told |= watched->kind == KIND_SIGNAL;
-        handle(watched, events[i].events);
+        /* Whoever comes after the signal is the next forwarder's. */
+        if (!told || watched->kind != KIND_PORT)
+            handle(watched, events[i].events);
     }
     free_dead();
     if (count > 0)

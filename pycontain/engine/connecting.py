@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from pycontain._native._kernel import ffi, lib
 from pycontain.engine import hostfiles, networks, records
 from pycontain.errors import (
     Conflict,
@@ -26,6 +25,7 @@ from pycontain.errors import (
 from pycontain.kernel import firewall, netlink, process
 from pycontain.model.network import Endpoints
 from pycontain.network import store
+from pycontain.runtime import links
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -141,13 +141,47 @@ def _attach(
     try:
         networks.write(layout, container.id, after)
         networks.tell_names(layout, [made])
-        _make_device(paths, made)
+        _make_device(paths, made, hairpin=_publishes(container))
+        _lead_ports(layout, paths, container, before.attachments, after)
         hostfiles.change(
             paths, container.options, hostname(container), before.attachments, after.attachments
         )
     except BaseException:
         _detach(layout, paths, container, after, made)
         raise
+
+
+def _publishes(container: Container) -> bool:
+    return bool(container.options.publish) or container.options.publish_all
+
+
+def _lead_ports(
+    layout: Layout,
+    paths: ContainerPaths,
+    container: Container,
+    before: Sequence[Attachment],
+    after: Endpoints,
+) -> None:
+    """Write what a container has from now on; its ports follow the network with the way out."""
+    if not _publishes(container):
+        networks.write(layout, container.id, after)
+        return
+    from pycontain.engine import ports
+
+    networks.relead(layout, container.id, after, ports.bound(paths))
+    address = ports.led_to(after.attachments)
+    if address != ports.led_to(before):
+        _tell_monitor(paths, address)
+
+
+def _tell_monitor(paths: ContainerPaths, address: str) -> None:
+    from pycontain.runtime import attachment
+
+    try:
+        attachment.lead_ports(paths.attach, address)
+    except PycontainError:
+        if _runs(paths):
+            raise
 
 
 def hostname(container: Container) -> str:
@@ -177,20 +211,10 @@ def _open_namespace(paths: ContainerPaths) -> int:
     return fd
 
 
-def _make_device(paths: ContainerPaths, made: Attachment) -> None:
+def _make_device(paths: ContainerPaths, made: Attachment, *, hairpin: bool = False) -> None:
     namespace = _open_namespace(paths)
     try:
-        batch = netlink.Batch()
-        if made.driver == "macvlan":
-            at = netlink.new_macvlan(
-                batch, made.interface, made.device_index, made.mac, made.mtu, made.index,
-                mode=made.mode, namespace=netlink.NET_NS_FD,
-            )  # fmt: skip
-        else:
-            at = netlink.new_veth(
-                batch, made.host_interface, made.device_index, made.interface, made.mac, made.mtu,
-                made.index, namespace=netlink.NET_NS_FD,
-            )  # fmt: skip
+        batch, at = links.device(made, hairpin=hairpin, namespace=netlink.NET_NS_FD)
         batch.fill(at, namespace)
         netlink.send(batch)
         _set_up(namespace, made)
@@ -210,28 +234,14 @@ def _set_up(namespace: int, made: Attachment) -> None:
         raise PycontainError(
             f"set up {made.interface}: {(said.strip().splitlines() or ['no reason'])[-1].lower()}"
         )
-    batch = netlink.Batch()
-    for word in made.addresses:
-        address, _, prefix = word.partition("/")
-        netlink.add_address(batch, made.index, address, int(prefix), name=made.interface)
-    netlink.set_link(batch, made.index, up=True, name=made.interface)
-    for gateway in made.gateways:
-        netlink.add_route(batch, None, gateway, made.index, name=made.interface)
-    netlink.send(batch, _socket(namespace))
-
-
-def _socket(namespace: int) -> int:
-    found: int = lib.netlink_in(namespace)
-    if found < 0:
-        raise kernel_error("enter network namespace", "", ffi.errno)
-    return found
+    netlink.send_within(links.settings(made), namespace)
 
 
 # ---- disconnect ----
 
 
 def disconnect(layout: Layout, identity: str, network: Network) -> Container:
-    """Take a container out of a network. Ports that lead to it there are published no more.
+    """Take a container out of a network. Ports that led to it there lead to where else it is.
 
     Args:
         layout: of the store.
@@ -272,18 +282,15 @@ def _detach(
     endpoints: Endpoints,
     gone: Attachment,
 ) -> None:
-    own = {word.partition("/")[0] for word in gone.addresses}
-    closed = tuple(port for port in endpoints.ports if port.address in own)
     left = tuple(one for one in endpoints.attachments if one.network != gone.network)
-    open_ = tuple(port for port in endpoints.ports if port.address not in own)
     namespace = _open_namespace(paths)
     try:
         _remove_device(namespace, gone)
         left = _rerouted(layout, namespace, left, gone)
     finally:
         os.close(namespace)
-    after = replace(endpoints, attachments=left, ports=open_)
-    networks.withdraw(layout, container.id, after, closed)
+    after = replace(endpoints, attachments=left)
+    _lead_ports(layout, paths, container, endpoints.attachments, after)
     networks.give_back(layout, container.id, gone)
     hostfiles.change(paths, container.options, hostname(container), endpoints.attachments, left)
 
@@ -293,7 +300,7 @@ def _remove_device(namespace: int, gone: Attachment) -> None:
     batch = netlink.Batch()
     netlink.del_link(batch, gone.index)
     try:
-        netlink.send(batch, _socket(namespace))
+        netlink.send_within(batch, namespace)
     except KernelError as err:
         if err.errno != errno.ENODEV:
             raise
@@ -310,7 +317,7 @@ def _rerouted(
             if gateway:
                 batch = netlink.Batch()
                 netlink.add_route(batch, None, gateway, attachment.index, name=attachment.interface)
-                netlink.send(batch, _socket(namespace))
+                netlink.send_within(batch, namespace)
                 found[at] = replace(attachment, gateways=(*attachment.gateways, gateway))
                 break
     return tuple(found)

@@ -14,14 +14,26 @@ from pycontain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
 
-    from pycontain.engine.launch import Order
     from pycontain.engine.ports import Held
     from pycontain.model.container import Container, RunOptions
     from pycontain.model.network import Attachment
     from pycontain.runtime.links import Links
     from pycontain.runtime.steps import Handle, Step
-    from pycontain.store.layout import Layout
+    from pycontain.store.layout import ContainerPaths, Layout
+
+    class Order(Protocol):
+        """What is started, of ``launch.Order`` and ``sandbox.Starting``."""
+
+        @property
+        def layout(self) -> Layout: ...  # noqa: D102
+        @property
+        def paths(self) -> ContainerPaths: ...  # noqa: D102
+        @property
+        def container(self) -> Container: ...  # noqa: D102
+        @property
+        def run(self) -> str: ...  # noqa: D102
 
 
 class _Nothing:
@@ -139,6 +151,24 @@ def connect(order: Order) -> Connection:
     return Connection(order, attachments, held)
 
 
+def rejoin(order: Order) -> Connection:
+    """Bind the ports again that a run has whose process was killed; it is in its networks still.
+
+    Raises:
+        PycontainError: a port is taken.
+    """
+    if not order.container.options.networks:
+        return Connection(order)
+    from pycontain.engine import networks
+
+    held = None
+    if order.container.options.publish:
+        from pycontain.engine import ports
+
+        held = ports.hold_again(order.layout, order.container, ports.bound(order.paths))
+    return Connection(order, networks.attachments(order.layout, order.container.id), held)
+
+
 def _hold(order: Order) -> Held | None:
     options = order.container.options
     if not (options.publish or options.publish_all):
@@ -160,7 +190,7 @@ def leave(layout: Layout, container_id: str, run: str = "", *, wait: bool = Fals
     Raises:
         PycontainError: it cannot be done.
     """
-    if not os.path.exists(layout.container(container_id).endpoints):
+    if not os.path.exists(layout.in_networks(container_id).endpoints):
         return
     from pycontain.engine import networks
 

@@ -85,13 +85,31 @@ def change(
     Raises:
         StoreError: they cannot be written.
     """
-    old = own_lines(before, hostname, options.domainname).splitlines()
-    new = own_lines(after, hostname, options.domainname).splitlines()
+    old = _lines_of(before, options, hostname)
+    new = _lines_of(after, options, hostname)
     lines = [line for line in _read(paths.hosts).splitlines() if line not in old or line in new]
     lines += [line for line in new if line not in lines]
     _write_there(paths.hosts, "".join(f"{line}\n" for line in lines))
     if _read(paths.resolv_conf) == _resolv_conf(options, before):
         _write_there(paths.resolv_conf, _resolv_conf(options, after))
+
+
+def _lines_of(attachments: Sequence[Attachment], options: RunOptions, hostname: str) -> list[str]:
+    """The lines of hosts that depend on networks.
+
+    An ordinary user's containers have the host at an address that is in none of their networks.
+    """
+    gateway = host_gateway(attachments)
+    text = ""
+    if gateway and not any(one.upstream for one in attachments):
+        asked = (one for one in options.add_host if _is_gateway(one))
+        text = "".join(_host_line(entry, gateway) for entry in asked)
+        text += f"{gateway}\t{_OF_HOST}\n"
+    return (text + own_lines(attachments, hostname, options.domainname)).splitlines()
+
+
+def _is_gateway(entry: str) -> bool:
+    return entry.partition("=" if "=" in entry else ":")[2] == HOST_GATEWAY
 
 
 def _write_there(path: str, text: str) -> None:

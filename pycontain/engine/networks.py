@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pycontain import trace
 from pycontain.engine import records, rootless
-from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError
+from pycontain.errors import Conflict, InvalidInput, NotFound, NotSupported, PycontainError
 from pycontain.kernel import firewall, netlink, process
 from pycontain.model.network import Attachment, Endpoints, PublishedPort
 from pycontain.network import address, bridge, names, rules, store
@@ -204,6 +204,7 @@ def _lease(layout: Layout, network: Network, holder: str, choice: NetworkChoice)
     lives = _lives(layout)
     leases = Leases(store.state_folder(layout, network.id))
     _check_wanted(network, choice)
+    kept = _kept(network)
     given: list[str] = []
     try:
         for subnet in network.subnets:
@@ -211,14 +212,13 @@ def _lease(layout: Layout, network: Network, holder: str, choice: NetworkChoice)
             whole = address.parse(subnet.subnet)
             if wanted and whole.contains(*address.number(wanted)):
                 word = address.normal(wanted)
-                if word in (subnet.gateway, names.resolver_address(network)):
-                    what = "gateway" if word == subnet.gateway else "resolver of names"
-                    raise Conflict(f"address {word}: it is the {what} of the network")
+                if word in kept:
+                    raise Conflict(f"address {word}: it is {kept[word]}")
                 leases.take(word, holder, lives)
             else:
                 pool = address.parse(subnet.ip_range) if subnet.ip_range else whole
-                kept = filter(None, (subnet.gateway, names.resolver_address(network)))
-                reserved = [address.number(one)[1] for one in kept]
+                numbers = (address.number(one) for one in kept)
+                reserved = [found for family, found in numbers if family == whole.family]
                 word = leases.give(pool, whole, reserved, holder, lives)
             given.append(f"{word}/{whole.prefix}")
     except PycontainError as err:
@@ -228,6 +228,21 @@ def _lease(layout: Layout, network: Network, holder: str, choice: NetworkChoice)
             raise Conflict(f"network {network.name}: {err.message}", err.hint) from err
         raise
     return tuple(given)
+
+
+def _kept(network: Network) -> dict[str, str]:
+    """The addresses that no container gets, and what they are."""
+    found: dict[str, str] = {}
+    if network.driver == "macvlan":
+        # The host is a neighbour there: of two with one address nobody reaches either for sure.
+        for _, word, _ in netlink.addresses():
+            found[word] = "one of the host's own"
+    if resolver := names.resolver_address(network):
+        found[resolver] = "the resolver of names of the network"
+    for subnet in network.subnets:
+        if subnet.gateway:
+            found[subnet.gateway] = "the gateway of the network"
+    return found
 
 
 def _check_wanted(network: Network, choice: NetworkChoice) -> None:
@@ -331,7 +346,7 @@ def ensure_rules(layout: Layout, network: Network) -> None:
         if not _is_whole(layout):
             _renew(layout, network)
         elif not os.path.lexists(_mark(layout, network.id)):
-            _change(layout, rules.add_network(table(layout), network), network)
+            _alter(layout, rules.add_network(table(layout), network), network)
             files.write_word(_mark(layout, network.id), "ruled")
 
 
@@ -341,10 +356,42 @@ def _mark(layout: Layout, identity: str) -> str:
 
 
 def _is_whole(layout: Layout) -> bool:
-    return firewall.chains(table(layout)) == rules.uses()
+    """Whether the table is as it was left: its chains, and what is in its sets."""
+    name = table(layout)
+    if firewall.chains(name) != rules.uses():
+        return False
+    try:
+        left = files.read(_elements(layout))
+    except NotFound:
+        return False
+    return firewall.elements(name, rules.SETS) == left
 
 
-def _change(layout: Layout, script: str, network: Network | None = None) -> None:
+def _elements(layout: Layout) -> str:
+    """Has what was in the sets of the table after the last change of ours."""
+    return f"{layout.state_networks}/elements"
+
+
+def _note_elements(layout: Layout) -> None:
+    # One who is killed before it is written leaves what differs: then the table is made anew.
+    data = firewall.elements(table(layout), rules.SETS)
+    files.write_atomic(_elements(layout), data, durable=False)
+
+
+def _change(layout: Layout, script: str) -> None:
+    """Carry out a script; where the table is not as it was left, make it anew instead.
+
+    Args:
+        layout: of the store.
+        script: elements to add or to delete.
+    """
+    if _is_whole(layout):
+        _alter(layout, script)
+    else:
+        _renew(layout)
+
+
+def _alter(layout: Layout, script: str, network: Network | None = None) -> None:
     """Carry out a script; where it does not fit what is there, make the table anew.
 
     Args:
@@ -352,14 +399,13 @@ def _change(layout: Layout, script: str, network: Network | None = None) -> None
         script: elements to add or to delete.
         network: is about to be in use.
     """
-    if _is_whole(layout):
-        try:
-            firewall.apply(script)
-        except firewall.ScriptFailed as err:
-            trace.report(f"{err}: made anew", 0.0)
-        else:
-            return
-    _renew(layout, network)
+    try:
+        firewall.apply(script)
+    except firewall.ScriptFailed as err:
+        trace.report(f"{err}: made anew", 0.0)
+        _renew(layout, network)
+    else:
+        _note_elements(layout)
 
 
 def _renew(layout: Layout, extra: Network | None = None) -> None:
@@ -371,6 +417,8 @@ def _renew(layout: Layout, extra: Network | None = None) -> None:
         name = table(layout)
         whole = rules.whole(name, networks.values(), ports)
         firewall.apply(whole if networks else rules.none(name))
+    if networks:
+        _note_elements(layout)
     for identity in _state_folders(layout):
         if identity in networks:
             files.write_word(_mark(layout, identity), "ruled")
@@ -423,6 +471,49 @@ def publish(layout: Layout, container_id: str, bindings: Iterable[PortBinding]) 
     with files.Lock(_lock(layout, "rules")):
         write(layout, container_id, _with_ports(endpoints, ports))
         _change(layout, rules.add_ports(table(layout), ports))
+    _forget_flows(ports)
+
+
+def relead(
+    layout: Layout, container_id: str, endpoints: Endpoints, bindings: Iterable[PortBinding]
+) -> None:
+    """Write what a running container has from now on, and let its ports lead to where it is.
+
+    Args:
+        layout: of the store.
+        container_id: the container's.
+        endpoints: what it has; which ports are in it does not matter.
+        bindings: what is published.
+
+    Raises:
+        KernelError, ScriptFailed: the rules cannot be changed.
+    """
+    ports = tuple(_published(bindings, endpoints.attachments))
+    with files.Lock(_lock(layout, "rules")):
+        written = read(layout, container_id)
+        before = written.ports if written else ()
+        gone = [port for port in before if port not in ports]
+        new = [port for port in ports if port not in before]
+        write(layout, container_id, _with_ports(endpoints, ports))
+        if gone or new:
+            name = table(layout)
+            _change(layout, rules.delete_ports(name, gone) + rules.add_ports(name, new))
+    _forget_flows(new)
+
+
+def _forget_flows(ports: Iterable[PublishedPort]) -> None:
+    """Let those who go on sending datagrams to a port find where it leads to now."""
+    datagrams = [port for port in ports if port.protocol == "udp"]
+    if not datagrams:
+        return
+    from pycontain.kernel import conntrack
+
+    for port in datagrams:
+        try:
+            conntrack.forget_datagrams(port.host_port, port.address)
+        except NotSupported as err:
+            trace.report(f"{err}: those who go on sending are not heard at once", 0.0)
+            return
 
 
 def _with_ports(endpoints: Endpoints, ports: tuple[PublishedPort, ...]) -> Endpoints:
@@ -494,7 +585,7 @@ def leave(layout: Layout, container_id: str, run: str = "", *, wait: bool = Fals
         if not Leases(store.state_folder(layout, network)).is_used(_lives(layout))
     ]  # fmt: skip
     if endpoints is not None:
-        files.remove(layout.container(container_id).endpoints)
+        files.remove(layout.in_networks(container_id).endpoints)
         _tell(layout, "disconnect", container_id, endpoints.attachments)
     for network in empty:
         if wait:
@@ -686,23 +777,32 @@ def _lives(layout: Layout) -> Lives:
 
 
 def runs(layout: Layout, holder: str) -> bool:
-    """Whether the holder of a lease, ``CONTAINER RUN``, runs or is being started.
+    """Whether the holder of a lease, ``CONTAINER RUN`` or ``POD RUN``, runs or is being started.
 
     One whose documents are damaged is taken for running: its addresses are not given away.
     """
     identity, _, run = holder.partition(" ")
     if not records.is_id(identity):
         return False
-    paths = layout.container(identity)
+    paths = layout.in_networks(identity)
     try:
         if records.last_run(paths) != run:
             return False
         state = records.status(paths).state
-    except records.Lost:
-        return False
+    except records.Lost as lost:
+        return lost.reason == "monitor lost" and _is_inhabited(layout, identity)
     except PycontainError:
         return os.path.exists(paths.document)
     return state == "running" or (state == "created" and _is_locked(paths.lock))
+
+
+def _is_inhabited(layout: Layout, identity: str) -> bool:
+    """Whether it is a pod whose containers go on in its namespaces without their holder."""
+    if not layout.has_pod(identity):
+        return False
+    from pycontain.engine import sandbox
+
+    return sandbox.is_inhabited(layout, identity)
 
 
 def _is_locked(path: str) -> bool:
@@ -730,7 +830,7 @@ def read(layout: Layout, identity: str) -> Endpoints | None:
         StoreError: the document is damaged.
     """
     try:
-        return files.load(layout.container(identity).endpoints, Endpoints)
+        return files.load(layout.in_networks(identity).endpoints, Endpoints)
     except NotFound:
         return None
 
@@ -742,4 +842,4 @@ def write(layout: Layout, identity: str, endpoints: Endpoints) -> None:
         StoreError: it cannot be written.
     """
     files.make_folder(layout.state_networks)
-    files.write_atomic(layout.container(identity).endpoints, files.dump(endpoints), durable=False)
+    files.write_atomic(layout.in_networks(identity).endpoints, files.dump(endpoints), durable=False)

@@ -74,15 +74,20 @@ def target_address(attachments: Sequence[Attachment]) -> str:
     Raises:
         InvalidInput: no network of the container can be reached from the host.
     """
-    from pycontain.engine.networks import target_of
-
-    found = target_of(attachments, ipv6=False) or target_of(attachments, ipv6=True)
+    found = led_to(attachments)
     if not found:
         raise InvalidInput(
             "publish: no network of the container has ports that can be published",
             "internal and macvlan networks have none",
         )
     return found
+
+
+def led_to(attachments: Sequence[Attachment]) -> str:
+    """Return the same; empty where nothing of the container can be reached."""
+    from pycontain.engine.networks import target_of
+
+    return target_of(attachments, ipv6=False) or target_of(attachments, ipv6=True)
 
 
 def wanted(container: Container) -> tuple[Publish, ...]:
@@ -94,14 +99,14 @@ def wanted(container: Container) -> tuple[Publish, ...]:
     there = {(entry.target, entry.protocol) for entry in asked}
     return asked + tuple(
         Publish(protocol=protocol, target=number)
-        for number, protocol in exposed(container)
+        for number, protocol in words.exposed(_exposed(container))
         if (number, protocol) not in there
     )
 
 
-def exposed(container: Container) -> tuple[tuple[int, words.Protocol], ...]:
-    """Return port and protocol of what a container and its image say they use."""
-    return words.exposed((*(container.config.exposed_ports or ()), *container.options.expose))
+def _exposed(container: Container) -> tuple[str, ...]:
+    """What a container and its image say they use."""
+    return (*(container.config.exposed_ports or ()), *container.options.expose)
 
 
 def hold(layout: Layout, container: Container) -> Held:
@@ -118,6 +123,27 @@ def hold(layout: Layout, container: Container) -> Held:
             _hold_one(layout, container, entry, held)
             if len(held.sockets) > MOST:
                 raise InvalidInput(f"publish: more than {MOST} ports of the host")
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def hold_again(layout: Layout, container: Container, bindings: Iterable[PortBinding]) -> Held:
+    """Bind the same ports as before.
+
+    Raises:
+        Conflict: one is taken; the message names by whom.
+        KernelError: one cannot be bound.
+    """
+    held = Held()
+    try:
+        for one in bindings:
+            entry = Publish(
+                protocol=one.protocol, address=one.address, first=one.port, last=one.port,
+                target=one.target,
+            )  # fmt: skip
+            _hold_one(layout, container, entry, held)
     except BaseException:
         held.close()
         raise
@@ -237,6 +263,11 @@ def _our_owner(layout: Layout, container: Container, protocol: str, port: int) -
                 return f"container {records.load(paths).name}"
         except (PycontainError, records.Lost):
             continue  # damaged or gone: then nobody is named
+    if os.path.isdir(layout.pods):
+        from pycontain.engine import sandbox
+
+        pod = sandbox.owner_of_port(layout, protocol, port, container.id)
+        return f"pod {pod}" if pod else ""
     return ""
 
 
@@ -318,7 +349,7 @@ def _path(paths: ContainerPaths) -> str:
 
 def shown(
     container: Container, paths: ContainerPaths, state: str
-) -> tuple[tuple[PortBinding, ...], tuple[tuple[int, words.Protocol], ...]]:
+) -> tuple[tuple[PortBinding, ...], tuple[tuple[int, str], ...]]:
     """Return what a container publishes now, and which ports it exposes; both empty where it does
     not run, or in no network.
 
@@ -329,5 +360,5 @@ def shown(
     if not options.networks or state not in ("running", "paused"):
         return (), ()
     published = bound(paths) if options.publish or options.publish_all else ()
-    others = dict.fromkeys((entry.target, entry.protocol) for entry in options.publish)
-    return published, tuple(dict.fromkeys((*exposed(container), *others)))
+    others = ((entry.target, entry.protocol) for entry in options.publish)
+    return published, tuple(dict.fromkeys((*words.told(_exposed(container)), *others)))

@@ -36,6 +36,10 @@ def ready_path(layout: Layout) -> str:
     return f"{layout.state_networks}/resolver"
 
 
+def _failure_path(layout: Layout) -> str:
+    return f"{layout.state_networks}/resolver.failure"
+
+
 def attach(layout: Layout, network: Network, bridge: int) -> None:
     """See that there is a resolver, with a port in a network's bridge; the network's lock is held.
 
@@ -117,6 +121,7 @@ def _thread(layout: Layout) -> int:
 
 def _start(layout: Layout) -> int:
     files.remove(ready_path(layout))
+    files.remove(_failure_path(layout))  # what an earlier one said
     program = os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
     try:
         argv = [
@@ -142,7 +147,7 @@ def _await(layout: Layout, pidfd: int) -> None:
         if poller.poll(2):
             break
     try:
-        reason = files.read(f"{layout.state_networks}/resolver.failure").decode().strip()
+        reason = files.read(_failure_path(layout)).decode().strip()
     except NotFound:
         reason = "it ended, or did not get ready, and said nothing"
     process.send_signal(pidfd, _SIGTERM)

@@ -14,17 +14,27 @@ from _socket import socket as _socket
 from pycontain.errors import NotSupported, PycontainError, kernel_error
 from pycontain.kernel import netlink
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 _AF_NETLINK = 16
 _NETLINK_NETFILTER = 12
 # linux/netfilter/nf_tables.h; the upper byte is the subsystem (NFNL_SUBSYS_NFTABLES).
 _GETCHAIN = 10 << 8 | 4
 _NEWCHAIN = 10 << 8 | 3
+_GETELEMENTS = 10 << 8 | 13
+_NEWELEMENTS = 10 << 8 | 12
 _CHAIN_TABLE = 1
 _CHAIN_NAME = 3
 _CHAIN_USE = 6
+_ELEMENTS_TABLE = 1
+_ELEMENTS_SET = 2
+_ELEMENTS_LIST = 3
 _NFPROTO_INET = 1
 _DUMP = 0x300
 _NLMSG_DONE = 3
+_ENOENT = 2
 _NFGENMSG = struct.Struct("=BBH")  # family, version, resource
 _U32BE = struct.Struct(">I")
 _PROGRAMS = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
@@ -51,22 +61,73 @@ def chains(table: str) -> dict[str, int]:
         KernelError: it does not say.
     """
     step = f"look at the firewall's table {table}"
-    batch = netlink.Batch()
-    batch.add(_GETCHAIN, _DUMP, _NFGENMSG.pack(_NFPROTO_INET, 0, 0), step)
     found: dict[str, int] = {}
+    socket = _open(step)
     try:
-        socket = _socket(_AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, _NETLINK_NETFILTER)
-        try:
-            socket.send(batch.bytes())
-            while True:
-                for kind, _, _, body in netlink.messages(socket.recv(_BUFFER)):
-                    if kind == _NLMSG_DONE:
-                        return found
-                    if kind != _NEWCHAIN:
-                        raise _refused(step, body)
-                    _note(found, table, netlink.attributes(body[_NFGENMSG.size :]))
-        finally:
-            socket.close()
+        for kind, body in _dump(socket, _GETCHAIN, b"", step):
+            if kind != _NEWCHAIN:
+                raise _refused(step, body)
+            _note(found, table, netlink.attributes(body[_NFGENMSG.size :]))
+    finally:
+        socket.close()
+    return found
+
+
+def elements(table: str, sets: Iterable[str]) -> bytes:
+    """Return what is in sets of a table of the family inet: the same bytes for the same elements.
+
+    They are the kernel's own words in an order that does not depend on how they came there: made
+    for comparing with what was there before.
+
+    Args:
+        table: the table's name.
+        sets: the sets' and maps'; one that is not there has no elements.
+
+    Raises:
+        NotSupported: the kernel has no nf_tables.
+        KernelError: it does not say.
+    """
+    step = f"look at the sets of the firewall's table {table}"
+    found = []
+    socket = _open(step)
+    try:
+        for name in sets:
+            asked = netlink.string(_ELEMENTS_TABLE, table) + netlink.string(_ELEMENTS_SET, name)
+            entries: list[bytes] = []
+            for kind, body in _dump(socket, _GETELEMENTS, asked, step):
+                if kind != _NEWELEMENTS:
+                    if _number(body) == _ENOENT:
+                        break
+                    raise _refused(step, body)
+                values = netlink.attributes(body[_NFGENMSG.size :])
+                entries += netlink.entries(values.get(_ELEMENTS_LIST, b""))
+            found += [name.encode(), *sorted(entries)]
+    finally:
+        socket.close()
+    return b"".join(found)
+
+
+def _open(step: str) -> _socket:
+    try:
+        return _socket(_AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, _NETLINK_NETFILTER)
+    except OSError as err:
+        raise kernel_error(step, "nf_tables", err.errno or 0) from err
+
+
+def _dump(socket: _socket, kind: int, body: bytes, step: str) -> Iterator[tuple[int, bytes]]:
+    """Ask for all of something; yield kind and body of each answer. An error is the last of them.
+
+    A socket has one dump at a time (netlink(7)), so it is read to its end.
+    """
+    batch = netlink.Batch()
+    batch.add(kind, _DUMP, _NFGENMSG.pack(_NFPROTO_INET, 0, 0) + body, step)
+    try:
+        socket.send(batch.bytes())
+        while True:
+            for answer, _, _, data in netlink.messages(socket.recv(_BUFFER)):
+                if answer == _NLMSG_DONE:
+                    return
+                yield answer, data
     except OSError as err:
         raise kernel_error(step, "nf_tables", err.errno or 0) from err
 
@@ -77,8 +138,13 @@ def _note(found: dict[str, int], table: str, values: dict[int, bytes]) -> None:
         found[name] = _U32BE.unpack(values[_CHAIN_USE])[0]
 
 
+def _number(body: bytes) -> int:
+    """The errno of an answer that is an error (NLMSG_ERROR in netlink(7))."""
+    return -int.from_bytes(body[:4], "little", signed=True)
+
+
 def _refused(step: str, body: bytes) -> PycontainError:
-    number = -int.from_bytes(body[:4], "little", signed=True)
+    number = _number(body)
     if number in (22, 93, 95):  # EINVAL and its like: nobody answers for that subsystem
         return NotSupported(step, "nf_tables", _UNSUPPORTED, "load the kernel's module nf_tables")
     return kernel_error(step, "nf_tables", number)

@@ -195,7 +195,8 @@ def check_free(network: Network) -> None:
         owner = names.get(index, "")
         if owner != network.interface and any(found.overlaps(subnet) for subnet in wanted):
             raise Conflict(
-                f"network {network.name}: {found} is in use on this host by device {owner}",
+                f"network {network.name}: {found} is in use on this host by"
+                f" {f'device {owner}' if owner else 'a route'}",
                 "make a network with another --subnet",
             )
 

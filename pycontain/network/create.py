@@ -25,6 +25,7 @@ _OF_BRIDGES = (OPTION_NAME, *_MTU)
 _OF_MACVLAN = ("parent", "mode", "macvlan_mode", *_MTU)
 _DEFAULT_ROOT = "/var/lib/pycontain"
 DEFAULT_BRIDGE = "pycontain0"
+_OF_DEVICES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 _LOCK = "/run/pycontain-subnets.lock"
 
 # The default network of the host's own store has room for as many as docker's; other networks,
@@ -32,6 +33,9 @@ _LOCK = "/run/pycontain-subnets.lock"
 _WIDE = ("10.90.0.0/16", "10.91.0.0/16")
 _POOL = "10.92.0.0/14"
 _PIECE = 24
+
+# Of this network, of groups and of nobody: no host has such an address (RFC 6890; RFC 4291, 2.7).
+_NOBODYS = ("0.0.0.0/8", "224.0.0.0/3", "ff00::/8")
 
 
 def lock(layout: Layout) -> str:
@@ -111,7 +115,7 @@ def network(layout: Layout, request: Request, known: Iterable[Network]) -> Netwo
         labels=request.labels,
         options=request.options,
         interface=_interface(layout, request, driver, identity),
-        mtu=_mtu(request.options),
+        mtu=_mtu(request.options, ipv6=request.ipv6),
         mode=_mode(request.options),
     )
 
@@ -134,17 +138,20 @@ def _check_options(request: Request, driver: Driver) -> None:
                 f"network option {name!r}: the driver {driver} has no such option",
                 f"there are {', '.join(known)}",
             )
-    _mtu(request.options)
+    _mtu(request.options, ipv6=request.ipv6)
 
 
-def _mtu(options: Mapping[str, str]) -> int:
+def _mtu(options: Mapping[str, str], *, ipv6: bool) -> int:
     found = {options[name] for name in _MTU if name in options}
     if not found:
         return 0
     word = found.pop()
     # Less than 1280 bytes is no link for IPv6, less than 68 none for IPv4 (RFC 8200, 5; RFC 791).
-    if found or not word.isdecimal() or not 68 <= int(word) <= 65535:
-        raise InvalidInput(f"network option mtu: {word!r}: a number from 68 to 65535, said once")
+    least = 1280 if ipv6 else 68
+    if found or not word.isdecimal() or not least <= int(word) <= 65535:
+        raise InvalidInput(
+            f"network option mtu: {word!r}: a number from {least} to 65535, said once"
+        )
     return int(word)
 
 
@@ -173,6 +180,12 @@ def _interface(layout: Layout, request: Request, driver: Driver, identity: str) 
         default = request.name == store.DEFAULT and layout.root == _DEFAULT_ROOT
         return DEFAULT_BRIDGE if default else f"pyc-{identity[:10]}"
     netlink.set_link(netlink.Batch(), wanted)  # a name that no device can have is refused
+    # nft(8) reads others as patterns or as quotes, sysctl(8) these words as all devices.
+    if wanted.strip(_OF_DEVICES) or wanted in ("all", "default"):
+        raise InvalidInput(
+            f"network option {OPTION_NAME}: {wanted!r}: not a name of a bridge",
+            "letters of ASCII, digits, '_', '.' and '-'",
+        )
     if netlink.get_link(wanted) is not None:
         raise Conflict(f"network {request.name}: a device {wanted} is there already")
     return wanted
@@ -192,6 +205,7 @@ def _subnets(
     taken = _taken(known)
     for subnet in asked:
         _check_size(subnet)
+        _check_kind(subnet)
         _check_taken(request, subnet, taken)
     _check_families(request, asked)
     if not any(subnet.family == AF_INET for subnet in asked):
@@ -215,6 +229,15 @@ def _check_size(subnet: Range) -> None:
         )
 
 
+def _check_kind(subnet: Range) -> None:
+    for word in _NOBODYS:
+        if subnet.overlaps(address.parse(word)):
+            raise InvalidInput(
+                f"subnet {subnet}: no host can have an address of {word}",
+                "take one of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fd00::/8",
+            )
+
+
 def _check_families(request: Request, asked: list[Range]) -> None:
     if sum(subnet.family == AF_INET for subnet in asked) > 1:
         raise InvalidInput("a bridge has one IPv4 subnet", "make a network for each")
@@ -234,9 +257,13 @@ def _taken(known: Iterable[Network]) -> list[tuple[Range, str]]:
     ]
     return (
         found
-        + [(range_, f"device {names.get(index, index)}") for index, range_ in bridge.occupied()]
+        + [(range_, _owner(names.get(index))) for index, range_ in bridge.occupied()]
         + [(range_, f"device {name}") for name, range_ in bridge.behind()]
     )
+
+
+def _owner(device: str | None) -> str:
+    return f"device {device}" if device else "a route of the host"
 
 
 def _check_taken(request: Request, subnet: Range, taken: list[tuple[Range, str]]) -> None:

@@ -9,6 +9,7 @@ neighbours remember hardware addresses, and connections of a dead container stil
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from _socket import AF_INET
 
@@ -74,11 +75,20 @@ class Leases:
         return False
 
     def free(self, name: str, holder: str) -> None:
-        """Free an address, unless another has it by now."""
+        """Free an address, unless another has it by now. Needs no lock of the network.
+
+        Only what is free can be claimed: while this has the folder's lock, nobody else frees what
+        it is about to free, and so nobody claims it in between.
+        """
         path = f"{self._folder}/{name}"
         try:
-            if os.readlink(path) == holder:
-                os.unlink(path)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                if os.readlink(path) == holder:
+                    os.unlink(path)
+            finally:
+                os.close(folder)
         except FileNotFoundError:
             return
         except OSError as err:

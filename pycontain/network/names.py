@@ -8,6 +8,7 @@ network's folder changes whenever an address is given or freed, and its names ar
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from pycontain.errors import NotFound, StoreError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHORT_ID = 12
 _LEAST_HOSTS = 4
+_LONGEST_LABEL = 63
+_LONGEST_NAME = 253
 
 
 def resolver_address(network: Network) -> str:
@@ -79,9 +82,19 @@ class _Table:
             known = self.names.setdefault(name.lower(), [])
             known += own
             self.names.setdefault(f"{name}.{attachment.name}".lower(), known)
+        full = (f"{name}.{attachment.name}" for name in (endpoints.container, identity[:_SHORT_ID]))
+        shown = next(filter(_is_sendable, full), identity[:_SHORT_ID])
         for word in own:
-            self.addresses[word] = f"{endpoints.container}.{attachment.name}"
+            self.addresses[word] = shown
             self.clients[word] = client
+
+
+def _is_sendable(name: str) -> bool:
+    """Whether a name can be written in a DNS message (RFC 1035, 2.3.4); containers may have longer
+    ones, and those with two dots in a row.
+    """
+    labels = name.split(".")
+    return len(name) <= _LONGEST_NAME and all(0 < len(word) <= _LONGEST_LABEL for word in labels)
 
 
 class Names:
@@ -132,9 +145,12 @@ class Names:
         for identity in listed:
             folder = store.state_folder(self._layout, identity)
             try:
-                changed = os.stat(folder).st_mtime_ns
+                info = os.stat(folder)
             except FileNotFoundError:
                 continue
+            if not stat.S_ISDIR(info.st_mode):  # of all networks, as why a resolver ended
+                continue
+            changed = info.st_mtime_ns
             table = self._tables.get(identity)
             if table is None or table.changed != changed:
                 table = self._read(identity, changed)
@@ -148,7 +164,7 @@ class Names:
         for holder in set(leases.all().values()):
             container, _, run = holder.partition(" ")
             try:
-                path = self._layout.container(container).endpoints
+                path = self._layout.in_networks(container).endpoints
                 endpoints = files.load(path, Endpoints)
             except (NotFound, StoreError):
                 continue

@@ -166,6 +166,25 @@ def exposed(words: Iterable[str]) -> tuple[tuple[int, Protocol], ...]:
 # ---- shown ----
 
 
+def told(entries: Iterable[str]) -> tuple[tuple[int, str], ...]:
+    """Return port and protocol of what an image and its user say is used, SCTP among it.
+
+    For those who look: what says no port is left out, where ``exposed`` refuses it.
+    """
+    found: dict[tuple[int, str], None] = {}
+    for entry in entries:
+        numbers, _, name = entry.partition("/")
+        protocol = name.lower() or "tcp"
+        if protocol not in (*PROTOCOLS, "sctp"):
+            continue
+        try:
+            low, high = _range(numbers, entry, "port", 1, "--expose")
+        except InvalidInput:
+            continue
+        found |= dict.fromkeys((number, protocol) for number in range(low, high + 1))
+    return tuple(sorted(found))
+
+
 def words(bindings: Sequence[PortBinding], others: Iterable[tuple[int, str]] = ()) -> str:
     """Return ports in docker's words, ``81-82/tcp, 0.0.0.0:8080->80/tcp``.
 

@@ -43,12 +43,25 @@ _NOBODY = 65534
 _ANYBODY = 1  # where that one is not mapped: in the small range of an ordinary user
 _PORT = 53
 _UDP_SIZE = 512  # RFC 1035, 2.3.4
+_HEADER = 12
+_LONGEST_LABEL = 63
+_LONGEST_NAME = 255  # RFC 1035, 2.3.4
 _MOST_PENDING = 256
 _MOST_STREAMS = 32
+_SHARE = 4  # who asks has at most this part of either to itself
 _PATIENCE = 6.0  # seconds a question may take; resolv.conf(5) has clients ask again after 5
 _NEXT_SERVER = 2.0
 _LOOK = 30.0  # seconds between two looks whether we are wanted
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
+# A new namespace has the host's settings of IPv4, forwarding among them (net.rst,
+# devconf_inherit_init_net): with a port in each network it would be a way from any to any other.
+# And who says to be from another network than its own is not heard.
+_SETTINGS = {
+    "ipv4/ip_forward": "0",
+    "ipv4/conf/all/rp_filter": "1",
+    "ipv6/conf/all/disable_ipv6": "1",
+    "ipv6/conf/default/disable_ipv6": "1",
+}
 
 
 def ready_path(layout: Layout) -> str:
@@ -108,7 +121,7 @@ class _Place:
 
     Attributes:
         thread: the id of the thread that is in it.
-        datagrams, streams: the sockets, IPv6 ones that take IPv4 too where there is IPv6.
+        datagrams, streams: the sockets.
     """
 
     def __init__(self) -> None:
@@ -129,6 +142,7 @@ class _Place:
             if libc.unshare(_CLONE_NEWNET) < 0:
                 raise kernel_error("make network namespace", "resolver", ctypes.get_errno())
             self.thread = threading.get_native_id()
+            _keep_apart()
             self.datagrams = _listen(socket.SOCK_DGRAM)
             self.streams = _listen(socket.SOCK_STREAM)
         except (PycontainError, OSError) as err:
@@ -137,6 +151,18 @@ class _Place:
         finally:
             made.set()
         threading.Event().wait()
+
+
+def _keep_apart() -> None:
+    """Have the calling thread's network namespace be no way between its devices."""
+    for name, value in _SETTINGS.items():
+        path = f"/proc/sys/net/{name}"
+        if not os.path.exists(path):  # a kernel without IPv6
+            continue
+        with open(path, "r+", encoding="ascii") as file:
+            if file.read().strip() != value:
+                file.seek(0)
+                file.write(value)
 
 
 def _listen(kind: int) -> socket.socket:
@@ -184,7 +210,7 @@ class _Resolver:
         self._upstream = functools.partial(outside.upstream, layout.state)
         self._lock = threading.Lock()
         self._pending: dict[int, tuple[socket.socket, _Pending]] = {}
-        self._streams = threading.BoundedSemaphore(_MOST_STREAMS)
+        self._streams: list[str] = []  # who has a connection
         self._poll = select.poll()
         self._ready = ready_path(layout)
         self._look = time.monotonic() + _LOOK
@@ -228,10 +254,9 @@ class _Resolver:
 
         Both are None where it is no question, or nobody of ours asks it.
         """
-        errors = (self._dns.DNSError, ValueError, IndexError, KeyError, UnicodeError)
         try:
-            record = self._dns.DNSRecord.parse(question)
-            if record.header.qr or len(record.questions) != 1:
+            record = self._parsed(question)
+            if record is None or record.header.qr:
                 return None, None
             with self._lock:
                 client = self._names.client(source)
@@ -239,8 +264,21 @@ class _Resolver:
                     return None, None
                 reply = self._reply(record, client)
             return (None if reply is None else bytes(reply.pack())), client
-        except errors:
+        except (self._dns.DNSError, ValueError):
             return None, None
+
+    def _parsed(self, question: bytes) -> DNSRecord | None:
+        """Return header and question of a message, which may have more; None where it has not one.
+
+        What else a message has may be made to keep its reader busy, with names that point to names
+        that point to others; nobody here needs it.
+        """
+        end = question_end(question)
+        if not end:
+            return None
+        buffer = self._dns.DNSBuffer(question[:end])
+        header = self._dns.DNSHeader.parse(buffer)
+        return self._dns.DNSRecord(header, [self._dns.DNSQuestion.parse(buffer)])
 
     def _reply(self, record: DNSRecord, client: Client) -> DNSRecord | None:
         dns = self._dns
@@ -251,7 +289,7 @@ class _Resolver:
             word = _reversed(labels)
             owner = self._names.name(client, word) if word else None
             if owner is None:
-                return None
+                return None if client.outside else self._refusal(record)
             reply = record.reply()
             reply.add_answer(dns.RR(record.q.qname, dns.QTYPE.PTR, rdata=dns.PTR(owner), ttl=0))
             return reply
@@ -285,8 +323,13 @@ class _Resolver:
         reply, client = self.answer(question, peer[0])
         if reply is not None:
             self._send(self._shortened(reply), peer)
-        elif client is not None and len(self._pending) < _MOST_PENDING:
+        elif client is not None and self._has_room(peer[0]):
             self._ask(_Pending(question, peer, _servers(client, self._upstream())))
+
+    def _has_room(self, source: str) -> bool:
+        """Whether one more question of somebody can be asked; others are to find room, too."""
+        own = sum(pending.peer[0] == source for _, pending in self._pending.values())
+        return len(self._pending) < _MOST_PENDING and own < _MOST_PENDING // _SHARE
 
     def _shortened(self, reply: bytes) -> bytes:
         if len(reply) <= _UDP_SIZE:
@@ -304,11 +347,11 @@ class _Resolver:
         """Ask the next server; answer that there is none where all have been asked."""
         while pending.servers:
             server = pending.servers.pop(0)
-            family = socket.AF_INET6 if ":" in server else socket.AF_INET
-            asking = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             try:
-                asking.setblocking(False)
-                asking.connect((server, _PORT))  # from here on nobody else's answers come
+                asking = _connected(server)
+            except (OSError, UnicodeError):  # it is not to be reached, or no address
+                continue
+            try:
                 asking.send(pending.renumbered())
             except OSError:
                 asking.close()
@@ -320,7 +363,9 @@ class _Resolver:
         self._send(self._failure(pending.question), pending.peer)
 
     def _failure(self, question: bytes) -> bytes:
-        reply = self._dns.DNSRecord.parse(question).reply(aa=0)
+        record = self._parsed(question)
+        assert record is not None  # else it would not have been asked
+        reply = record.reply(aa=0)
         reply.header.rcode = self._dns.RCODE.SERVFAIL
         packed: bytes = reply.pack()
         return packed
@@ -362,9 +407,12 @@ class _Resolver:
             connection, peer = self._place.streams.accept()
         except OSError:
             return
-        if not self._streams.acquire(blocking=False):
-            connection.close()
-            return
+        with self._lock:
+            there = len(self._streams) < _MOST_STREAMS
+            if not there or self._streams.count(peer[0]) >= _MOST_STREAMS // _SHARE:
+                connection.close()
+                return
+            self._streams.append(peer[0])
         threading.Thread(target=self._stream, args=(connection, peer[0]), daemon=True).start()
 
     def _stream(self, connection: socket.socket, source: str) -> None:
@@ -382,7 +430,36 @@ class _Resolver:
         except OSError:
             return
         finally:
-            self._streams.release()
+            with self._lock:
+                self._streams.remove(source)
+
+
+def _connected(server: str) -> socket.socket:
+    """A socket for one question; what comes back is of that server, or of who knows its port."""
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    asking = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        asking.connect((server, _PORT))
+    except BaseException:
+        asking.close()
+        raise
+    return asking
+
+
+def question_end(message: bytes) -> int:
+    """Return where the only question of a DNS message ends; 0 where it has not one.
+
+    A name that is the first of its message is written out (RFC 1035, 4.1.4).
+    """
+    at = _HEADER
+    if message[4:6] != b"\0\1":
+        return 0
+    while at < len(message) and message[at]:
+        if message[at] > _LONGEST_LABEL:
+            return 0
+        at += 1 + message[at]
+    end = at + 5  # the root's empty label, type, and class
+    return end if at - _HEADER < _LONGEST_NAME and end <= len(message) else 0
 
 
 def _ask_by_stream(question: bytes, servers: list[str]) -> bytes | None:
@@ -391,7 +468,7 @@ def _ask_by_stream(question: bytes, servers: list[str]) -> bytes | None:
             with socket.create_connection((server, _PORT), _NEXT_SERVER) as asking:
                 asking.sendall(len(question).to_bytes(2, "big") + question)
                 reply = _receive(asking)
-        except OSError:
+        except (OSError, UnicodeError):
             continue
         if reply is not None and reply[:2] == question[:2]:
             return reply

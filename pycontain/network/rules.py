@@ -79,6 +79,10 @@ _CHAINS = """\
 """
 
 
+SETS = tuple(line.split()[1] for line in _CHAINS.splitlines() if line.split()[0] in ("set", "map"))
+"""The names of the sets and maps of a table."""
+
+
 def whole(table: str, networks: Iterable[Network], ports: Iterable[PublishedPort]) -> str:
     """Return the script that makes the table anew, whatever was there, in one transaction.
 

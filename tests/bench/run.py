@@ -9,6 +9,7 @@ Peers that are not installed are left out and named. Nothing here passes or fail
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -23,7 +24,9 @@ from tests import peers
 from tests.bench.timing import compare, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+
+    Maker = Callable[[Sequence[str]], Callable[[], object]]
 
 COMMAND = os.environ.get("PYCONTAIN", "pycontain").split()
 
@@ -89,7 +92,8 @@ def command_line(rounds: int, ours: list[str], folder: Path, archive: Path) -> N
                 compare("run --rm --network none busybox true", rounds, calls)
                 compare("exec true", rounds, execs)
                 docker("rm", "-f", "bench")
-                networked(rounds, ours, docker)
+                with networked_podman(folder / "podman") as beside:
+                    networked(rounds, ours, docker, beside)
         else:
             print("docker is not installed: left out")
             compare("run --rm --network none busybox true", rounds, calls)
@@ -98,7 +102,42 @@ def command_line(rounds: int, ours: list[str], folder: Path, archive: Path) -> N
         quiet([*ours, "rm", "-f", "bench"])()
 
 
-def networked(rounds: int, ours: list[str], docker: peers.Docker) -> None:
+@contextlib.contextmanager
+def networked_podman(folder: Path) -> Iterator[Maker | None]:
+    """Give what makes calls of podman with a network; None where it is not installed.
+
+    Podman leaves chains of iptables behind and needs cgroup v2 alone: so it is in namespaces of its
+    own, which are entered by nsenter, and that is not in its favour by a millisecond. A container
+    stays in its network.
+    """
+    if not peers.available("podman", "crun", "nsenter"):
+        yield None
+        return
+    env = peers.podman_environment(folder)
+    script = "mount -t cgroup2 none /sys/fs/cgroup; ip link set lo up; echo there; exec sleep 99999"
+    words = ["unshare", "-m", "-n", "sh", "-ec", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as machine:
+        assert machine.stdout is not None
+        machine.stdout.readline()
+        enter = ["nsenter", "-t", str(machine.pid), "-m", "-n", *peers.podman_argv(folder)]
+        enter += ["--network-config-dir", f"{folder}/networks"]
+        held = ["run", "-d", "--name", "member", "--network", "bench", "--pids-limit=-1"]
+        try:
+            quiet([*enter, "network", "create", "bench"], env)()
+            quiet([*enter, *held, "busybox", "sleep", "1000"], env)()
+            yield lambda words: quiet([*enter, *words], env)
+            quiet([*enter, "rm", "-f", "-t", "0", "member"], env)()
+            quiet([*enter, "network", "rm", "bench"], env)()
+        finally:
+            machine.kill()
+
+
+def networked(
+    rounds: int,
+    ours: list[str],
+    docker: peers.Docker,
+    podman: Maker | None,
+) -> None:
     """With a network, and with a published port; what of ours is the network is the last of them.
 
     Docker writes no firewall rules here (``peers.docker``), which is in its favour. A container of
@@ -115,6 +154,10 @@ def networked(rounds: int, ours: list[str], docker: peers.Docker) -> None:
                 "docker": quiet([*docker.argv, *run, "--network", "bench", *words, *end]),
                 "pycontain, none": quiet([*ours, *run, "--network", "none", *end]),
             }
+            if podman is not None:
+                calls["podman (crun)"] = podman(
+                    [*run, "--network", "bench", "--pids-limit=-1", *words, *end]
+                )
             compare(f"run --rm --network NETWORK {' '.join(words)} busybox true", rounds, calls)
     finally:
         docker("network", "rm", "bench")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import isolated
 import leaks
 import pytest
 from harness import FOREVER, python_env, wait_until
@@ -16,11 +18,12 @@ from harness import FOREVER, python_env, wait_until
 from pycontain.engine import networks, records
 from pycontain.errors import Conflict, InvalidInput, NotFound
 from pycontain.kernel import firewall, netlink
-from pycontain.model.container import NetworkChoice
+from pycontain.model.container import NetworkChoice, Publish
 from pycontain.network import rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from harness import CommandLine, Store
 
@@ -30,7 +33,8 @@ pytestmark = pytest.mark.host
 
 SERVER = """\
 import socket, sys
-with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as server:
     print("ready", flush=True)
     while True:
         connection, peer = server.accept()
@@ -212,6 +216,81 @@ def test_ipv6(store: Store) -> None:
     assert store.sh(f"cat {settings}/disable_ipv6", **chosen("four")) == "1\n"
 
 
+@pytest.mark.skipif(not isolated.HAS_IPV6, reason="this kernel has no IPv6")
+def test_a_neighbour_comes_to_a_published_port_by_ipv6(store: Store, outside: Outside) -> None:
+    here, there = "2001:db8:72::1", "2001:db8:72::2"
+    run("ip", "addr", "add", f"{here}/64", "dev", outside.device, "nodad")
+    outside.run("ip", "addr", "add", f"{there}/64", "dev", "eth0", "nodad")
+    make(store, "six", ipv6=True)
+    ref = store.detach(*FOREVER, publish=(Publish(target=80),), **chosen("six"))
+    port = store.containers.ports(ref)[0].port
+    enter = ["nsenter", "-t", str(store.run_record(ref).pid), "-n", sys.executable, "-c", SERVER]
+    with subprocess.Popen([*enter, "::", "80"], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        script = f"import socket; print(socket.create_connection(({here!r}, {port}), 20).recv(99))"
+        try:
+            said = outside.run(sys.executable, "-c", script)
+        finally:
+            server.kill()
+    # By the kernel: a forwarder would be the one who comes, from the gateway, and by IPv4.
+    assert said == f"b'{there}'\n"
+
+
+_TAGGED = """\
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", 53))
+print("ready", flush=True)
+while True:
+    _, peer = server.recvfrom(100)
+    server.sendto(f"{sys.argv[1]} {peer[0]}".encode(), peer)
+"""
+# From one port, and without a pause in which the kernel could forget it.
+_SENDER = """\
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.connect((sys.argv[1], int(sys.argv[2])))
+client.settimeout(0.1)
+print("ready", flush=True)
+while True:
+    try:
+        client.send(b"?")
+        found = client.recv(100).decode()
+    except OSError:
+        continue
+    with open(sys.argv[3], "w") as file:
+        file.write(found)
+"""
+
+
+def test_who_goes_on_sending_reaches_a_port_that_leads_elsewhere_by_now(
+    store: Store, outside: Outside, tmp_path: Path
+) -> None:
+    make(store, "web")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    published = Publish(protocol="udp", first=port, last=port, target=53)
+    ref = store.detach(*FOREVER, publish=(published,), **chosen("web"))
+    heard = tmp_path / "heard"
+    outside.start(_SENDER, outside.here, str(port), str(heard))
+    found = set()
+    for tag in ("one", "two"):
+        enter = ["nsenter", "-t", str(store.run_record(ref).pid), "-n", sys.executable, "-c"]
+        with subprocess.Popen([*enter, _TAGGED, tag], stdout=subprocess.PIPE) as server:
+            # By the kernel all the time: it sees who it is.
+            expected = f"{tag} {outside.address}"
+            try:
+                wait_until(lambda: heard.exists() and heard.read_text() == expected)  # noqa: B023
+            finally:
+                server.kill()
+        found.add(address(store, ref))
+        store.containers.stop(ref, timeout=0)
+        store.containers.start(ref)
+    assert len(found) == 2
+
+
 def test_macvlan_is_on_the_network_of_its_parent(store: Store, outside: Outside) -> None:
     make(
         store, "lan", driver="macvlan", subnets=["198.51.100.0/24"], gateways=[outside.here],
@@ -220,6 +299,18 @@ def test_macvlan_is_on_the_network_of_its_parent(store: Store, outside: Outside)
     outside.serve(8080)
     said = store.sh(f"nc -w 5 {outside.address} 8080 </dev/null", **chosen("lan"))
     assert said == "198.51.100.128"
+
+
+def test_nobody_gets_the_hosts_own_address_beside_it(store: Store, outside: Outside) -> None:
+    make(
+        store, "lan", driver="macvlan", subnets=["198.51.100.0/24"],
+        gateways=["198.51.100.254"], ranges=["198.51.100.0/30"],
+        options={"parent": outside.device},
+    )  # fmt: skip
+    ref = store.detach(*FOREVER, **chosen("lan"))
+    assert address(store, ref) == "198.51.100.2"  # the first that the host has not
+    with pytest.raises(Conflict, match=f"address {outside.here}: it is one of the host's own"):
+        store.sh("true", **chosen("lan", ip=outside.here))
 
 
 # ---- addresses ----
@@ -352,6 +443,38 @@ def test_names_are_of_networks(store: Store) -> None:
     assert looked_up(store, both, "stranger") == [address(store, "stranger")]
 
 
+def test_the_resolver_is_no_way_between_networks(store: Store) -> None:
+    made = {name: make(store, name, internal=name == "inside") for name in ("web", "inside")}
+    for name, other in (("web", "inside"), ("inside", "web")):
+        serve(store, name, name=name, cap_add=("NET_ADMIN",))
+        through = place(store, name).dns[0]
+        target = made[other].subnets[0].subnet
+        assert store.exec(name, "ip", "route", "add", target, "via", through).code == 0
+    there = store.detach(*FOREVER, **chosen("inside"))
+    wait_until(lambda: reaches(store, there, address(store, "inside")))
+    assert not reaches(store, "web", address(store, "inside"))
+    # a question that says to be of another network's container is not answered there
+    thread = os.readlink(f"{store.layout.state_networks}/resolver").split()[2]
+    said = run("nsenter", "-t", thread, "-n", "cat", "/proc/sys/net/ipv4/conf/all/rp_filter")
+    assert said.strip() == "1"
+
+
+def test_what_a_container_asks_ends_no_resolver(store: Store) -> None:
+    make(store, "web")
+    make(store, "inside", internal=True)
+    store.detach(*FOREVER, **chosen("inside"), name="one")
+    asking = store.detach(*FOREVER, **chosen("inside"))
+    running = resolver(store)
+    server = place(store, "one").dns[0]
+    long = (bytes([63]) + b"a" * 63) * 4 + b"\0\0\1\0\1"
+    question = bytes.fromhex("0007 0100 0001 0000 0000 0000") + long
+    script = f"import socket; s = socket.socket(2, 2); s.sendto({question!r}, ({server!r}, 53))"
+    inside = ["nsenter", "-t", str(store.run_record(asking).pid), "-n"]
+    run(*inside, sys.executable, "-c", script)
+    assert looked_up(store, asking, "one") == [address(store, "one")]
+    assert resolver(store) == running
+
+
 def test_a_resolver_that_was_killed_is_started_again(store: Store) -> None:
     make(store, "web")
     make(store, "other")
@@ -436,7 +559,8 @@ def test_a_running_container_is_connected(store: Store) -> None:
 def test_a_running_container_is_disconnected(store: Store) -> None:
     web = make(store, "web")
     other = make(store, "other")
-    client = store.detach(*FOREVER, **chosen("web", "other"), name="client")
+    wanted = {**chosen("web", "other"), "add_host": ("me:host-gateway",)}
+    client = store.detach(*FOREVER, **wanted, name="client")
     gone = address(store, client)
     store.engine.networks.disconnect("web", client)
     links = store.exec(client, "ip", "link").stdout.decode()
@@ -444,7 +568,11 @@ def test_a_running_container_is_disconnected(store: Store) -> None:
     assert "eth1" in links
     routes = store.exec(client, "ip", "route").stdout.decode()
     assert f"default via {other.subnets[0].gateway} dev eth1" in routes
-    assert gone not in store.exec(client, "cat", "/etc/hosts").stdout.decode()
+    hosts = store.exec(client, "cat", "/etc/hosts").stdout.decode()
+    assert gone not in hosts
+    assert web.subnets[0].gateway not in hosts
+    gateway = other.subnets[0].gateway
+    assert f"{gateway}\tme\n{gateway}\thost.containers.internal host.docker.internal\n" in hosts
     wait_until(lambda: netlink.get_link(web.interface) is None)
     with pytest.raises(InvalidInput, match="client is not connected to network web"):
         store.engine.networks.disconnect("web", client)
@@ -477,6 +605,54 @@ def test_a_bridge_removed_by_hand_is_made_again(store: Store) -> None:
     run("ip", "link", "del", network.interface)
     client = store.detach(*FOREVER, **chosen("web"))
     wait_until(lambda: reaches(store, client, address(store, "one")))
+
+
+def hairpin(store: Store, ref: str, at: int = 0) -> str:
+    return leaks.text(f"/sys/class/net/{place(store, ref, at).host_interface}/brport/hairpin_mode")
+
+
+def test_who_publishes_reaches_itself_after_its_bridge_was_made_again(store: Store) -> None:
+    network = make(store, "web")
+    make(store, "other")
+    one = serve(store, "web", name="one", publish=(Publish(target=80),))
+    plain = store.detach(*FOREVER, **chosen("web"))
+    port = store.containers.ports("one")[0].port
+    gateway = network.subnets[0].gateway
+    wait_until(lambda: reaches(store, "one", gateway, port))
+    assert (hairpin(store, "one"), hairpin(store, plain)) == ("1\n", "0\n")
+    run("ip", "link", "del", network.interface)
+    store.sh("true", **chosen("web"))
+    assert (hairpin(store, "one"), hairpin(store, plain)) == ("1\n", "0\n")
+    wait_until(lambda: reaches(store, "one", gateway, port))
+    store.engine.networks.connect("other", one)
+    assert hairpin(store, "one", 1) == "1\n"
+
+
+def elements(table: str) -> list[str]:
+    """The words of a table; some sets list their elements as they came."""
+    return sorted(firewall.listing(["list", "table", "inet", table]).replace(",", " ").split())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "flush set inet {} within",
+        "flush set inet {} masked4",
+        "delete element inet {} ports4 {{ {} }}",
+    ],
+)
+def test_elements_removed_by_hand_are_put_back(store: Store, how: str) -> None:
+    make(store, "web", ipv6=True)
+    make(store, "other")
+    one = store.detach(*FOREVER, publish=(Publish(target=80),), **chosen("web"))
+    store.detach(*FOREVER, **chosen("other"))
+    table = networks.table(store.layout)
+    before = elements(table)
+    firewall.apply(how.format(table, f"tcp . {store.containers.ports(one)[0].port}"))
+    assert elements(table) != before
+    # Whoever comes, into whichever network.
+    store.sh("true", **chosen("other"))
+    assert elements(table) == before
 
 
 @pytest.mark.parametrize("how", ["flush", "delete"])
@@ -529,6 +705,46 @@ def test_a_firewall_that_lets_nothing_through_is_told(store: Store, pycontain: C
     assert b"warning: inet other through drops what containers send" in done.stderr
     assert b"nft insert rule inet other through iifname 'pyc*' accept" in done.stderr
     assert pycontain("network", "create", "--internal", "inside").stderr == b""
+
+
+_STRICT = """
+    nft add table inet other
+    nft add chain inet other mine '{ type filter hook input priority 0; policy drop; }'
+    nft add rule inet other mine iif lo accept
+    nft add rule inet other mine ct state established,related accept
+    nft add chain inet other through '{ type filter hook forward priority 0; policy drop; }'
+    nft add rule inet other through ct state established,related accept
+"""
+_BRIDGED = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+
+
+def test_names_work_under_a_firewall_that_drops_by_default(
+    store: Store, pycontain: CommandLine, tmp_path: Path
+) -> None:
+    """What comes in and what is forwarded: names are in the network, and need neither."""
+    with isolated.machine(tmp_path) as machine:
+
+        def do(*words: str) -> tuple[str, str]:
+            argv = [*machine.words, *pycontain.argv, *words]
+            done = subprocess.run(argv, env=python_env(), capture_output=True, check=False)
+            assert done.returncode == 0, done
+            return done.stdout.decode(), done.stderr.decode()
+
+        machine.do("sh", "-ec", _STRICT)
+        if os.path.exists(_BRIDGED):  # as docker has it: then frames in a bridge are forwarded, too
+            machine.do("sh", "-c", f"echo 1 > {_BRIDGED}")
+        _, told = do("network", "create", "web")
+        # The remedy that is told for what goes out is all that is needed.
+        machine.do("sh", "-ec", told.partition("hint: ")[2])
+        try:
+            do("run", "-d", "--name", "one", "--network", "web", "busybox", *FOREVER)
+            script = "nslookup one && ping -qc1 -W 5 one && nslookup any.example"
+            said, _ = do("run", "--rm", "--network", "web", "busybox", "sh", "-c", script)
+            assert " 0% packet loss" in said
+            assert isolated.ANSWER in said
+        finally:
+            do("rm", "-f", "one")
+            wait_until(lambda: "pycontain" not in machine.do("nft", "list", "tables"))
 
 
 # ---- verbs ----

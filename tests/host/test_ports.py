@@ -14,11 +14,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import PATIENCE, proc_field, wait_until
+from harness import FOREVER, PATIENCE, proc_field, wait_until
 
 from pycontain.engine import networks
-from pycontain.errors import Conflict, InvalidInput, KernelError
-from pycontain.model.container import NetworkChoice, Publish
+from pycontain.errors import Conflict, InvalidInput, KernelError, PycontainError
+from pycontain.model.container import NetworkChoice, Publish, RunOptions
+from pycontain.runtime import attachment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,6 +227,54 @@ def test_many_clients_of_datagrams_are_kept_apart(store: Store) -> None:
         for number, client in enumerate(clients):
             assert client.recv(100) == b"CLIENT %d" % number
             client.close()
+
+
+def test_ports_follow_the_way_out_to_another_network(store: Store) -> None:
+    """The forwarder and the kernel's rules, where the network that they led by is left."""
+    first, second = (store.engine.networks.create(name) for name in ("one", "two"))
+    port = free_port()
+    both = tuple(NetworkChoice(name=name) for name in ("one", "two"))
+    ref = serve(store, publish(80, port), networks=both)
+    await_server(LOOPBACK, port)
+    store.engine.networks.disconnect("one", ref)
+    wait_until(lambda: children(store, ref) == [])
+    # By the kernel: no forwarder is started for it.
+    assert answers(second.subnets[0].gateway, port)
+    assert children(store, ref) == []
+    assert answers(LOOPBACK, port)
+    store.engine.networks.disconnect("two", ref)
+    wait_until(lambda: echo(LOOPBACK, port) == b"")
+    assert store.containers.ports(ref) == ()
+    store.engine.networks.connect("one", ref)
+    assert answers(LOOPBACK, port)
+    assert answers(first.subnets[0].gateway, port)
+    assert store.state_of(ref) == "running"
+
+
+@pytest.mark.parametrize("word", ["nonsense", "10.0.0.1" * 20])
+def test_where_ports_lead_to_is_an_address(store: Store, word: str) -> None:
+    port = free_port()
+    ref = serve(store, publish(80, port))
+    await_server(LOOPBACK, port)
+    with pytest.raises(PycontainError, match="lead published ports: "):
+        attachment.lead_ports(store.layout.container(ref).attach, word)
+    assert answers(LOOPBACK, port)
+    assert store.state_of(ref) == "running"
+
+
+def test_a_network_more_changes_nothing_for_ports(store: Store) -> None:
+    for name in ("one", "two"):
+        store.engine.networks.create(name)
+    port = free_port()
+    ref = serve(store, publish(80, port), networks=(NetworkChoice(name="one"),))
+    await_server(LOOPBACK, port)
+    before = children(store, ref)
+    with connect(LOOPBACK, port) as client:
+        store.engine.networks.connect("two", ref)
+        store.engine.networks.disconnect("two", ref)
+        client.sendall(b"still")
+        assert client.recv(5, socket.MSG_WAITALL) == b"still"
+    assert children(store, ref) == before
 
 
 # ---- the forwarder ----
@@ -438,6 +487,18 @@ def test_all_exposed_ports(store: Store) -> None:
     )  # fmt: skip
     found = {(one.target, one.protocol) for one in store.containers.ports(ref)}
     assert found == {(80, "tcp"), (53, "udp"), (90, "tcp")}
+
+
+def test_an_image_that_says_no_ports_is_run_and_shown(store: Store, pycontain: CommandLine) -> None:
+    change = ("EXPOSE 80/sctp", "EXPOSE 81/tcp")
+    made = store.containers.commit(store.create("true").id, "odd", changes=change)
+    asked = RunOptions(image=made.id, command=FOREVER, **BRIDGE)
+    container, _ = store.containers.run(asked, attach=False)
+    for words in (("port", container.id), ("inspect", container.id)):
+        assert pycontain(*words).returncode == 0, words
+    assert b"80/sctp, 81/tcp" in pycontain("ps").stdout
+    with pytest.raises(InvalidInput, match="sctp ports cannot be published"):
+        store.containers.run(RunOptions(image=made.id, publish_all=True, **BRIDGE))
 
 
 def test_an_address_that_is_not_the_hosts(store: Store) -> None:

@@ -74,17 +74,25 @@ def test_ipv6_gets_unique_local_addresses(layout: Layout) -> None:
         ({"driver": "overlay"}, "no such driver"),
         ({"subnets": ["10.7.0.1/24"]}, "host bits"),
         ({"subnets": ["10.7.0.0/32"]}, "too small"),
+        ({"subnets": ["224.0.0.0/24"]}, r"no host can have an address of 224\.0\.0\.0/3"),
+        ({"subnets": ["240.0.0.0/24"]}, "no host can"),
+        ({"subnets": ["0.0.0.0/0"]}, r"no host can have an address of 0\.0\.0\.0/8"),
+        ({"subnets": ["ff02::/64"], "ipv6": True}, "no host can"),
+        ({"subnets": ["::/0"], "ipv6": True}, "no host can"),
         ({"subnets": ["10.7.0.0/24", "10.7.0.0/25"]}, "overlap"),
         ({"subnets": ["10.7.0.0/24", "10.8.0.0/24"]}, "one IPv4 subnet"),
         ({"subnets": ["fd00:7::/64"]}, "needs --ipv6"),
+        ({"subnets": ["fd00:7::/64", "fd00:8::/64"], "ipv6": True}, "one IPv6 subnet"),
         ({"subnets": ["10.7.0.0/24"], "gateways": ["10.8.0.1"]}, "no matching subnet"),
         ({"subnets": ["10.7.0.0/24"], "gateways": ["10.7.0.255"]}, "no host of"),
         ({"subnets": ["10.7.0.0/24"], "ranges": ["10.7.0.0/16"]}, "no matching subnet"),
         ({"subnets": ["10.7.0.0/24"], "gateways": ["10.7.0.1", "10.7.0.2"]}, "no matching"),
         ({"options": {"mtu": "12"}}, "mtu"),
+        ({"options": {"mtu": "1279"}, "ipv6": True}, "mtu.*from 1280"),
         ({"options": {"mtu": "many"}}, "mtu"),
         ({"options": {"com.docker.network.bridge.name": "sixteen-letters-"}}, "not a name"),
         ({"options": {"parent": "eth0"}}, "no such option"),
+        ({"options": {"com.docker.network.bridge.enable_icc": "false"}}, "no such option"),
         ({"driver": "macvlan"}, "parent"),
         ({"driver": "macvlan", "options": {"parent": "lo", "mode": "odd"}}, "mode"),
     ],
@@ -92,6 +100,12 @@ def test_ipv6_gets_unique_local_addresses(layout: Layout) -> None:
 def test_what_cannot_be(layout: Layout, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         make(layout, **asked)
+
+
+@pytest.mark.parametrize("name", ['a"b', "web*", "a b", "a:b", "a\\b", "\u00e4", "all", "default"])
+def test_a_bridge_cannot_have_that_name(layout: Layout, name: str) -> None:
+    with pytest.raises(InvalidInput, match="not a name"):
+        make(layout, options={"com.docker.network.bridge.name": name})
 
 
 def test_a_parent_that_is_not_there(layout: Layout) -> None:

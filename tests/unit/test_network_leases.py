@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,8 +43,37 @@ def test_a_void_lease_is_taken_over(tmp_path: Path) -> None:
     assert leases.all()["10.1.2.2"] == "other run"
 
 
+def test_what_somebody_else_frees_and_claims_meanwhile_stays(tmp_path: Path) -> None:
+    folder = f"{tmp_path}/leases"
+    leases = Leases(folder)
+    leases.take("10.1.2.2", "old run", lambda _: True)
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def free() -> None:
+        os.close(held)  # else it would have our lock, too
+        leases.free("10.1.2.2", "old run")
+
+    other = multiprocessing.get_context("fork").Process(target=free)
+    other.start()
+    waiting = f":{os.fstat(held).st_ino} "
+    while other.is_alive() and not _is_waited_for(waiting):
+        time.sleep(0.001)
+    assert other.is_alive()
+    os.unlink(f"{folder}/10.1.2.2")
+    os.symlink("new run", f"{folder}/10.1.2.2")
+    os.close(held)
+    other.join()
+    assert leases.all() == {"10.1.2.2": "new run"}
+
+
+def _is_waited_for(inode: str) -> bool:
+    with open("/proc/locks", encoding="ascii") as file:
+        return any("->" in line and inode in line for line in file)
+
+
 def test_what_is_being_written_is_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks which leases are void comes between the writing of the last one's and its name."""
+    """Whoever looks which are void comes between the writing of the last one's and its name."""
     leases = Leases(f"{tmp_path}/leases")
     rename = os.rename
 

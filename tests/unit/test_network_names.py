@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import TYPE_CHECKING, Any
 
 import dnslib
@@ -104,6 +105,12 @@ def test_what_is_of_the_outside_and_who_may_ask(made: Store) -> None:
     refused = made.ask("10.2.0.2", "example.com")
     assert refused is not None
     assert refused.header.rcode == dnslib.RCODE.REFUSED
+    # whatever kind of question it is
+    for name in ("9.9.9.9.in-addr.arpa", "secret.example.com"):
+        for kind in ("PTR", "TXT", "ANY"):
+            reply = made.ask("10.2.0.2", name, kind)
+            assert reply is not None, (name, kind)
+            assert reply.header.rcode == dnslib.RCODE.REFUSED
     # neither does it see those of other networks
     assert made.ask("10.2.0.2", "one").header.rcode == dnslib.RCODE.REFUSED  # type: ignore[union-attr]
 
@@ -118,6 +125,12 @@ def test_containers_come_and_go(made: Store) -> None:
     assert resolver._servers(client, "") == ["192.0.2.53"]
     Leases(store.state_folder(made.layout, WEB)).free("10.1.0.4", f"{'4' * 64} run")
     assert made.ask("10.1.0.2", "new") is None
+
+
+def test_what_lies_beside_the_networks_is_none_of_them(made: Store) -> None:
+    for name in ("resolver.failure", "1" * 64):
+        files.write_atomic(f"{made.layout.state_networks}/{name}", b"it ended\n", durable=False)
+    assert made.addresses("10.1.0.3", "one") == ["10.1.0.2"]
 
 
 def test_a_long_answer_is_cut_and_says_so(made: Store) -> None:
@@ -143,6 +156,59 @@ def test_whatever_comes_is_answered_or_not(made: Store, data: bytes) -> None:
     for words in (data, bytes(question)):
         reply, _ = made.resolver.answer(words, "10.1.0.2")
         assert reply is None or dnslib.DNSRecord.parse(reply).header.qr
+
+
+def test_what_stands_behind_a_question_is_not_read(made: Store) -> None:
+    """Pointers to pointers, more than anybody can follow, in what is no part of the question."""
+    message = bytearray(dnslib.DNSRecord.question("one", "A").pack())
+    message[6:8] = (2).to_bytes(2, "big")
+    message += b"\0" + struct.pack("!HHIH", 65280, 1, 0, 2 + 2 * 1900) + b"\0\0"
+    for _ in range(1901):
+        message += struct.pack("!H", 0xC000 | len(message) - 2)
+    message += struct.pack("!HHIH", 65280, 1, 0, 1) + b"x"
+    with pytest.raises(RecursionError):
+        dnslib.DNSRecord.parse(bytes(message))
+    reply, _ = made.resolver.answer(bytes(message), "10.1.0.3")
+    assert reply is not None
+    assert str(dnslib.DNSRecord.parse(reply).rr[0].rdata) == "10.1.0.2"
+    assert dnslib.DNSRecord.parse(made.resolver._failure(bytes(message))).header.rcode == 2
+
+
+def test_questions_that_are_none(made: Store) -> None:
+    head = bytes.fromhex("0007 0100 0001 0000 0000 0000")
+    longest = b"\x3f" + b"a" * 63
+    end = b"\0\0\1\0\1"
+    for name, length in (
+        (longest * 3 + b"\x3d" + b"a" * 61, 12 + 3 * 64 + 62 + 5),
+        (longest * 3 + b"\x3e" + b"a" * 62, 0),
+        (longest * 4, 0),
+        (b"\x40" + b"a" * 64, 0),
+        (b"\1a\xc0\x0c", 0),
+        (b"", 12 + 5),
+    ):
+        assert resolver.question_end(head + name + end) == length, name
+        made.resolver.answer(head + name + end, "10.1.0.2")
+    question = bytes(dnslib.DNSRecord.question("one", "A").pack())
+    for size in range(len(question)):
+        assert resolver.question_end(question[:size]) == 0
+    assert resolver.question_end(question[:5] + b"\2" + question[6:]) == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "a..b", ".".join(["x" * 60] * 5)])
+def test_a_name_that_no_message_can_have_is_the_short_id_backwards(made: Store, name: str) -> None:
+    made.join("5" * 64, name, place(WEB, "10.1.0.5/24"))
+    shown = made.addresses("10.1.0.3", "5.0.1.10.in-addr.arpa", "PTR")
+    assert shown == [f"{'5' * 12}.web."]
+
+
+def test_who_asks_much_leaves_room_for_others(made: Store) -> None:
+    for at in range(resolver._MOST_PENDING):
+        if not made.resolver._has_room("10.1.0.2"):
+            break
+        pending = resolver._Pending(b"", ("10.1.0.2", 1), [])
+        made.resolver._pending[at] = None, pending  # type: ignore[assignment]
+    assert 0 < len(made.resolver._pending) < resolver._MOST_PENDING
+    assert made.resolver._has_room("10.1.0.3")
 
 
 def network(*subnets: tuple[str, str], name: str = "web") -> Network:

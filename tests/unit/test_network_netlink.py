@@ -136,3 +136,12 @@ def test_the_loopback_is_there() -> None:
     assert (found.index, found.kind) == (1, "")
     assert netlink.get_link("nosuch0") is None
     assert "lo" in [link.name for link in netlink.links()]
+
+
+def test_a_list_has_its_entries_whole_and_in_order() -> None:
+    parts = [netlink.string(1, word) for word in ("a", "abc", "abcd")]
+    assert [part.rstrip(b"\0") for part in netlink.entries(b"".join(parts))] == [
+        part.rstrip(b"\0") for part in parts
+    ]
+    assert netlink.entries(b"") == []
+    assert netlink.entries(b"\2\0\1\0") == []  # shorter than its own header

@@ -71,3 +71,10 @@ def test_uses_counts_rules_and_jumps() -> None:
     assert rules.uses() == {
         "publish": 6, "prerouting": 1, "output": 3, "postrouting": 6, "forward": 5, "enter": 3,
     }  # fmt: skip
+
+
+def test_the_sets_are_known_by_name() -> None:
+    script = rules.whole("t", [WEB, INSIDE], [PORT, ONE])
+    used = {line.split()[4] for line in script.splitlines() if line.startswith("add element")}
+    assert used < set(rules.SETS)
+    assert len(rules.SETS) == script.count("  set ") + script.count("  map ")
