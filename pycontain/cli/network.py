@@ -14,10 +14,12 @@ from pycontain.cli.flags import (
     boolean,
     filter_,
     listing_filter,
+    pair,
     switch,
 )
 from pycontain.cli.template import GoMap, to_json
 from pycontain.errors import InvalidInput, NotFound, PycontainError
+from pycontain.model import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,20 +51,6 @@ LISTING = output.Listing(
 
 
 # ---- create ----
-
-
-def _option(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise InvalidInput(f"{text!r}: write it as name=value")
-    return name, value
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if not name:
-        raise InvalidInput(f"{text!r}: a label has a name")
-    return name, value
 
 
 def _words(values: Sequence[str]) -> list[str]:
@@ -340,7 +328,8 @@ CREATE = Verb(
         switch("internal", "nothing outside is reached from it"),
         Flag("ip-range", "give addresses of this part of its subnet", kind="list", metavar="range"),
         switch("ipv6", "with IPv6; without an IPv6 subnet it gets one"),
-        Flag("label", "metadata, as NAME=VALUE", kind="list", metavar="label", convert=_label),
+        Flag("label", "metadata, as NAME=VALUE", kind="list", metavar="label",
+             convert=parse.parse_label),
         Flag(
             "opt",
             "option of the driver: mtu=BYTES, com.docker.network.bridge.name=NAME; of macvlan"
@@ -348,7 +337,7 @@ CREATE = Verb(
             short="o",
             kind="list",
             metavar="name=value",
-            convert=_option,
+            convert=pair,
         ),
         Flag("subnet", "its addresses, as 10.90.0.0/24", kind="list", metavar="subnet"),
     ),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pycontain.engine.commit import Making
     from pycontain.engine.image_mounts import ImageMounts, MountedImage
     from pycontain.engine.layers import Change
+    from pycontain.image.archives import Archive, Found
     from pycontain.image.documents import Descriptor, History, Platform
     from pycontain.image.extract import Limits
     from pycontain.image.intake import Report
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     Images_ = list[tuple[Image, tuple[str, ...]]]
 
 _SHORT = 12
+_CHUNK = 1 << 20
 _EXPLICIT = ("docker.io/", "index.docker.io/")
 
 
@@ -404,6 +406,13 @@ class Images:
         if not whole:
             return Removal(mine, None)
         self._told("delete", listed.digest, [listed.digest])
+        used = self._used()
+        for image in self._store.list():
+            # What came with the list goes with it.
+            came = image.index == listed.digest and not (image.names or image.digests)
+            if came and image.id not in used:
+                self._store.forget(image)
+                self._told("delete", image.id, [image.id])
         self._store.collect()
         return Removal(every, listed.digest)
 
@@ -420,7 +429,8 @@ class Images:
     ) -> tuple[Sequence[Removal], int]:
         """Remove the images that no container uses, and what else nothing stands on.
 
-        Of lists those without a name; and what interrupted downloads left.
+        Of lists those without a name; and what interrupted downloads left. An image that came
+        with a list stays as long as that has a name.
 
         Args:
             every: also images that have names.
@@ -429,11 +439,13 @@ class Images:
         Returns:
             What was removed, and how many bytes of blobs that freed.
         """
-        used = {container.image_id for container in self._containers()}
-        used |= {mounted.id for mounted in self._mounts.list()}
+        used = self._used()
+        listed = frozenset() if every else self._listed_digests()
         removed: Removals = []
         for image in self._store.list():
             if image.id in used or (image.names and not every) or not accept(image):
+                continue
+            if image.digest in listed:
                 continue
             every_name = (*image.names, *image.digests)
             self._store.forget(image)
@@ -442,6 +454,18 @@ class Images:
             removed.append(Removal(every_name, image.id))
         removed += self._prune_lists(accept)
         return removed, self._store.collect(0.0) or 0
+
+    def _used(self) -> set[str]:
+        """The ids of images that containers were made from, or that are mounted."""
+        used = {container.image_id for container in self._containers()}
+        return used | {mounted.id for mounted in self._mounts.list()}
+
+    def _listed_digests(self) -> frozenset[str]:
+        """The manifests of lists that have a name."""
+        from pycontain.image.manifests import Lists
+
+        lists = Lists(self._layout).all()
+        return frozenset(one.digest for listed in lists if listed.names for one in listed.members)
 
     def _prune_lists(self, accept: Callable[[Image | ManifestList], bool]) -> Iterator[Removal]:
         from pycontain.image.manifests import Lists
@@ -464,6 +488,9 @@ class Images:
         report: Report | None = None,
     ) -> Images_:
         """Put the images of an archive into the store.
+
+        A list of images stays a list, which then has the names, where the archive has all of it.
+        The image for this machine is unpacked; of the others the blobs are kept.
 
         Args:
             source: path of a docker or OCI archive, compressed or not, or of an OCI image layout;
@@ -501,13 +528,34 @@ class Images:
                 ).run(manifest, documents.parse_configuration(
                     one.configuration, manifest, place.what
                 ))  # fmt: skip
+                # The names of a list that is whole are its own.
+                names = [] if one.whole else [*one.names]
                 image = store.add(
-                    one.manifest.data, one.manifest.media_type, one.configuration, [*one.names],
+                    one.manifest.data, one.manifest.media_type, one.configuration, names,
                     one.index.data if one.index is not None else None,
                 )  # fmt: skip
+                identity = self._load_list(archive, one) if one.whole else image.id
                 loaded.append((image, one.names))
-                self._told("load", image.id, one.names or [image.id])
+                self._told("load", identity, one.names or [identity])
         return loaded
+
+    def _load_list(self, archive: Archive, found: Found) -> str:
+        """Keep a list as it is, with the blobs of all its images, and return its digest."""
+        from pycontain.image.manifests import Lists
+
+        for item in found.whole:
+            with self._store.blobs.receive(item) as partial:
+                if partial is None:
+                    continue
+                for _ in partial.present():
+                    pass  # read to be hashed
+                with archive.layer(item, partial.size) as content:
+                    while chunk := content.read(_CHUNK):
+                        partial.write(chunk)
+                partial.finish()
+        assert found.index is not None
+        Lists(self._layout).bring(found.index.data, found.index.media_type, found.names)
+        return found.index.digest
 
     def import_(
         self,

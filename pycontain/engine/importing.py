@@ -120,15 +120,22 @@ class _Chunks:
 
 
 class _Keeping:
-    """A reader that keeps what it reads: in memory until it is known where."""
+    """A reader that keeps what it reads: in memory until it is known where.
 
-    def __init__(self, source: Reader) -> None:
+    At most `limit` bytes: much that is compressed may come to nothing when it is unpacked.
+    """
+
+    def __init__(self, source: Reader, limit: int) -> None:
         self._source = source
+        self._limit = self._left = limit
         self._begun = b""
         self._keep: Callable[[bytes], object] | None = None
 
     def read(self, size: int, /) -> bytes:
         chunk = self._source.read(size)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise _too_large(self._limit)
         if self._keep is None:
             self._begun += chunk
         else:
@@ -148,7 +155,7 @@ def _taken(source: Reader, path: str, limit: int) -> Layer:
         ImageError: it is damaged, or more than `limit` bytes.
         StoreError: the file cannot be written.
     """
-    raw = _Keeping(source)
+    raw = _Keeping(source, limit)
     content, kind = compression.opened(raw)
     plain = hashlib.sha256()
     with _created(path) as file:
@@ -177,11 +184,15 @@ def _bounded(content: Reader, limit: int) -> Iterator[bytes]:
     while chunk := content.read(compression.CHUNK):
         size += len(chunk)
         if size > limit:
-            hint = "layer_max_size says how many a layer may have"
-            raise ImageError(f"import: more than {limit} bytes unpacked", hint)
+            raise _too_large(limit)
         yield chunk
     if not size:
         raise InvalidInput("import: the archive is empty")
+
+
+def _too_large(limit: int) -> ImageError:
+    hint = "layer_max_size says how many a layer may have"
+    return ImageError(f"import: more than {limit} bytes", hint)
 
 
 def _forget(chunk: bytes) -> None:

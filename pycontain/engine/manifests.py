@@ -196,6 +196,7 @@ class Manifests:
         self._lists.forget(listed)
         for known in (*listed.names, *listed.digests):
             self._events.tell_image("untag", listed.digest, known)
+        self._events.tell_image("delete", listed.digest, listed.digest)
         self._images.collect()
         return listed
 

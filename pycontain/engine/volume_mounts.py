@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from pycontain.engine import records
 from pycontain.engine.volumes import Users, Volumes
-from pycontain.errors import InvalidInput, KernelError, NotFound, kernel_error
+from pycontain.errors import Conflict, InvalidInput, KernelError, NotFound, kernel_error
 from pycontain.kernel import mount, process
 from pycontain.kernel.copy import copy_up
 from pycontain.kernel.paths import open_in_root
 from pycontain.runtime import handover
 from pycontain.runtime.mounts import MountWords, id_map
 from pycontain.runtime.spec import all_mounts
+from pycontain.runtime.steps import Handle
 from pycontain.store import files
 from pycontain.volume.store import VolumeStore
 
@@ -35,6 +36,7 @@ _OWN_ATTRIBUTES = (
     | mount.ATTR_NODIRATIME | mount.ATTR_NOSYMFOLLOW
 )  # fmt: skip
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NAMELESS = "a mount that is in no namespace can be copied since Linux 6.15"
 _FORGETFUL = ("tmpfs", "ramfs")
 # Whose files are never given to somebody: podman refuses these too.
 _SYSTEM = frozenset(
@@ -56,6 +58,7 @@ class Opened:
         self.passing: set[str] = set()
         self.folders: dict[str, str] = {}
         self.given: dict[str, int] = {}
+        self._kept: list[int] = []
         self._locks: dict[str, files.Lock] = {}
 
     def hold(self, name: str, lock: files.Lock) -> None:
@@ -64,15 +67,31 @@ class Opened:
             lock.acquire()
             self._locks[name] = lock
 
+    def locks(self) -> dict[Handle, int]:
+        """Return the handles of the locks in a plan: of volumes whose mounts others look for.
+
+        The monitor holds them until its run is recorded, whoever started it being killed: nobody
+        looks for a mount while it is on its way into a container.
+        """
+        return {
+            Handle("given", f"lock of volume {name}"): lock.fileno()
+            for name, lock in self._locks.items()
+        }
+
     def give(self, target: str, fd: int) -> None:
         """Keep a detached mount for a target."""
         self.given[target] = fd
 
+    def keep(self, fd: int) -> None:
+        """Close a descriptor at the end."""
+        self._kept.append(fd)
+
     def close(self) -> None:
         """Let go of mounts and locks."""
-        for fd in self.given.values():
+        for fd in (*self.given.values(), *self._kept):
             os.close(fd)
         self.given.clear()
+        self._kept.clear()
         for lock in self._locks.values():
             lock.release()
         self._locks.clear()
@@ -146,6 +165,7 @@ class _Opener:
         self._root = root
         self._opened = opened
         self._durable = durable
+        self._wholes: dict[str, int] = {}  # volume → its mount, where that is open already
         self._fills = not os.path.lexists(_filled(layout.container(container.id)))
 
     def open_volume(self, entry: Mount) -> None:
@@ -169,29 +189,46 @@ class _Opener:
             mount.set_attributes(fd, *words.whole())
             self._give(entry, fd)
             return
-        if entry.subpath:
-            raise InvalidInput(
-                f"volume {volume.name}: subpath {entry.subpath}: not of a volume that is mounted"
-            )
         self._open_shared(volume, entry, words, fills=fills)
 
     def _open_shared(self, volume: Volume, entry: Mount, words: MountWords, *, fills: bool) -> None:
-        # Held till the container runs: whoever comes next finds the mount there.
+        # Held till the run is recorded (Opened.locks): whoever comes next finds the mount there.
         self._opened.hold(volume.name, self._store.lock(volume.name))
-        on, _ = words.whole()
-        fd = self._of_others(volume)
+        fd = self._of_others(volume, entry)
+        new = fd is None and volume.name not in self._wholes
         if fd is None:
-            fd = _new_mount(volume, words)
-            self._give(entry, fd)
-            files.make_folder(os.path.dirname(self._store.paths(volume.name).mounted))
-            files.write_word(self._store.paths(volume.name).mounted, _device(fd))
-            if volume.options.get("type") in _FORGETFUL:
-                self._opened.passing.add(entry.target)
-            elif fills:
-                self._fill(volume, entry, fd, ".")
-        else:
-            self._give(entry, fd)
+            fd = self._of_ours(volume, entry, words)
+        self._give(entry, fd)
+        if new and volume.options.get("type") in _FORGETFUL:
+            self._opened.passing.add(entry.target)
+        elif new and fills:
+            self._fill(volume, entry, fd, ".")
+        on, _ = words.whole()
         mount.set_attributes(fd, on, _OWN_ATTRIBUTES & ~on)
+
+    def _targets(self, name: str) -> int:
+        mounts = self._container.mounts or ()
+        return sum(entry.type == "volume" and entry.source == name for entry in mounts)
+
+    def _of_ours(self, volume: Volume, entry: Mount, words: MountWords) -> int:
+        """The volume's mount, made here, for one of its targets."""
+        whole = self._wholes.get(volume.name)
+        if whole is None:
+            whole = _new_mount(volume, words)
+            self._wholes[volume.name] = whole
+            if not (entry.subpath or (entry.uid_map and self._targets(volume.name) > 1)):
+                self._note_mounted(volume, whole)
+                return whole
+            self._opened.keep(whole)
+            self._note_mounted(volume, whole)
+        if entry.subpath:
+            return _at_subpath(entry, f"/proc/self/fd/{whole}")
+        return _again(whole, volume)
+
+    def _note_mounted(self, volume: Volume, fd: int) -> None:
+        mounted = self._store.paths(volume.name).mounted
+        files.make_folder(os.path.dirname(mounted))
+        files.write_word(mounted, _device(fd))
 
     def _give(self, entry: Mount, fd: int) -> None:
         self._opened.give(entry.target, fd)
@@ -200,23 +237,34 @@ class _Opener:
 
     # ---- sharing ----
 
-    def _of_others(self, volume: Volume) -> int | None:
-        """A copy of the volume's mount in a container that runs; None where none has it."""
+    def _of_others(self, volume: Volume, entry: Mount) -> int | None:
+        """A copy of the volume's mount, or of the part that is wanted, in a container that runs;
+        None where none has it.
+
+        Raises:
+            Conflict: those that run have it only as it cannot be copied from, and another mount
+                would be another tree.
+        """
         try:
             device = files.read_word(self._store.paths(volume.name).mounted)
         except NotFound:
             return None
+        holder = ""
         for identity in Users(self._layout).of(volume.name):
             if identity == self._container.id:
                 continue
             record = records.load_run(self._layout.container(identity))
             if record is not None and process.start_time(record.pid) == record.pid_start:
-                fd_or_none = _of_process(record, device)
-                if fd_or_none is not None:
-                    return fd_or_none
-        for fd in self._opened.given.values():  # made for another target of this container
-            if _device(fd) == device:
-                return _again(fd, volume)
+                fd, there = _of_process(record, device, entry)
+                if fd is not None:
+                    return fd
+                holder = identity if there else holder
+        # A disk's file system is one, however often it is mounted; its number is not of major 0.
+        if holder and device.startswith("0:"):
+            raise Conflict(
+                f"mount volume {volume.name}: container {holder[:12]} has not the whole of it",
+                "of a subpath or of mapped owners there is no other mount: start it when that ends",
+            )
         return None
 
     # ---- filling ----
@@ -303,8 +351,7 @@ def _again(fd: int, volume: Volume) -> int:
     try:
         return mount.clone_tree(f"/proc/self/fd/{fd}", recursive=False)
     except KernelError as err:
-        hint = "a mount that is in no namespace can be mounted twice since Linux 6.15"
-        raise kernel_error(f"mount volume {volume.name}", "twice", err.errno, hint) from err
+        raise kernel_error(f"mount volume {volume.name}", "twice", err.errno, _NAMELESS) from err
 
 
 def _device(fd: int) -> str:
@@ -312,44 +359,92 @@ def _device(fd: int) -> str:
     return f"{os.major(number)}:{os.minor(number)}"
 
 
-def _of_process(record: RunRecord, device: str) -> int | None:
-    """A copy of what a process has of a device, None where it has nothing (any more)."""
+def _of_process(record: RunRecord, device: str, entry: Mount) -> tuple[int | None, bool]:
+    """A copy of what a process has of a device, if it has the whole, and whether it has any."""
     try:
         namespace = handover.open_namespace(f"/proc/{record.pid}/ns/mnt")
     except KernelError:
-        return None
+        return None, False
     try:
         with open(f"/proc/{record.pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as f:
-            points = list(mount_points(f.read(), device))
+            mounts = list(mounts_of(f.read(), device))
         # Checked after the opens: the pid still was the container's.
         if process.start_time(record.pid) != record.pid_start:
-            return None
-        for point in points:
+            return None, False
+        for point, whole in mounts:
+            fd = _copy_within(namespace, point, device) if whole else None
+            if fd is None or not entry.subpath:
+                if fd is not None:
+                    return fd, True
+                continue
             try:
-                fd = mount.clone_tree_within(namespace, point)
-            except KernelError:
-                continue  # unmounted meanwhile
-            if _device(fd) == device:
-                return fd
-            os.close(fd)  # something else is mounted over it
+                part = _part_within(namespace, point, fd, entry)
+            finally:
+                os.close(fd)
+            if part is not None:
+                return part, True
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return None, False
     finally:
         os.close(namespace)
+    return None, bool(mounts)
+
+
+def _copy_within(namespace: int, point: str, device: str) -> int | None:
+    """A copy of a mount of a device in another namespace; None where it is not there any more."""
+    try:
+        fd = mount.clone_tree_within(namespace, point)
+    except KernelError:
+        return None  # unmounted meanwhile
+    if _device(fd) == device:
+        return fd
+    os.close(fd)  # something else is mounted over it
     return None
 
 
-def mount_points(mountinfo: str, device: str) -> Iterator[str]:
-    """Yield where the whole of a file system is mounted (proc_pid_mountinfo(5)).
+def _part_within(namespace: int, point: str, whole: int, entry: Mount) -> int | None:
+    """A copy of a part of a mount in another namespace; None where it is not reached there.
+
+    Args:
+        namespace: descriptor of the namespace.
+        point: where the mount is there.
+        whole: a copy of it. Of a copy out of another namespace the kernel makes no further ones.
+        entry: says which part.
+    """
+    wanted = _open_subpath(entry, f"/proc/self/fd/{whole}")
+    try:
+        if not stat.S_ISDIR(os.fstat(wanted).st_mode):
+            raise InvalidInput(
+                f"subpath {entry.subpath} of volume {entry.source}: not a folder",
+                "of a volume that is a mount of its own, and in use, folders can be had",
+            )
+        # Below the copy's own root, without links.
+        path = os.readlink(f"/proc/self/fd/{wanted}")
+        try:
+            fd = mount.clone_tree_within(namespace, f"{point.rstrip('/')}{path}")
+        except KernelError:
+            return None
+        if os.path.samestat(os.fstat(fd), os.fstat(wanted)):
+            return fd
+        os.close(fd)  # renamed, or something is mounted there
+        return None
+    finally:
+        os.close(wanted)
+
+
+def mounts_of(mountinfo: str, device: str) -> Iterator[tuple[str, bool]]:
+    """Yield where a file system is mounted (proc_pid_mountinfo(5)), and whether that is the whole
+    of it, its owners being as they are.
 
     Args:
         mountinfo: the text of the file.
         device: ``major:minor``.
     """
     for line in mountinfo.splitlines():
-        fields = line.split(" ", 5)
-        if len(fields) == 6 and fields[2] == device and fields[3] == "/":
-            yield _unescaped(fields[4])
+        fields = line.split(" ", 6)
+        if len(fields) == 7 and fields[2] == device:
+            mapped = "idmapped" in fields[5].split(",")
+            yield _unescaped(fields[4]), fields[3] == "/" and not mapped
 
 
 def _unescaped(text: str) -> str:
@@ -359,20 +454,30 @@ def _unescaped(text: str) -> str:
 
 
 def _at_subpath(entry: Mount, path: str) -> int:
-    """A copy of a folder in a volume; whatever is a link there leads nowhere else."""
+    """A copy of a folder in a volume or image."""
+    fd = _open_subpath(entry, path)
+    try:
+        return mount.clone_tree(f"/proc/self/fd/{fd}", recursive=True)
+    except KernelError as err:
+        # A mount that is in no namespace is copied since Linux 6.15.
+        hint = _NAMELESS if path.startswith("/proc/self/fd/") else err.hint
+        subject = f"{entry.subpath} of {entry.type} {entry.source}"
+        raise kernel_error("mount subpath", subject, err.errno, hint) from err
+    finally:
+        os.close(fd)
+
+
+def _open_subpath(entry: Mount, path: str) -> int:
+    """Open a folder or file in a volume or image; whatever is a link there leads nowhere else."""
     try:
         base = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fd = open_in_root(base, entry.subpath, os.O_PATH)
+            return open_in_root(base, entry.subpath, os.O_PATH)
         finally:
             os.close(base)
     except OSError as err:
         subject = f"{entry.subpath} of {entry.type} {entry.source}"
         raise kernel_error("open subpath", subject, err.errno or 0) from err
-    try:
-        return mount.clone_tree(f"/proc/self/fd/{fd}", recursive=True)
-    finally:
-        os.close(fd)
 
 
 def _map_owners(fd: int, entry: Mount) -> None:
@@ -405,14 +510,7 @@ def _open_image(
     opened.folders[entry.target] = f"image {entry.source}"
     if entry.subpath:
         try:
-            inner = open_in_root(fd, entry.subpath, os.O_PATH)
-            try:
-                part = mount.clone_tree(f"/proc/self/fd/{inner}", recursive=False)
-            finally:
-                os.close(inner)
-        except OSError as err:
-            subject = f"{entry.subpath} of image {entry.source}"
-            raise kernel_error("open subpath", subject, err.errno or 0) from err
+            part = _at_subpath(entry, f"/proc/self/fd/{fd}")
         finally:
             os.close(fd)
         fd = part

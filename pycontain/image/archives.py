@@ -85,12 +85,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         configuration: its bytes, verified and well-formed.
         names: as the store has them, ``busybox:latest``.
         index: from which it was chosen for its platform, None where it was not.
+        whole: what that index leads to, where it has several images and the archive has all of
+            them: then the names are the list's.
     """
 
     manifest: Document
     configuration: bytes
     names: tuple[str, ...] = ()
     index: Document | None = None
+    whole: tuple[Descriptor, ...] = ()
 
 
 class Place(Protocol):
@@ -480,7 +483,10 @@ class Archive:
         for descriptor in self._tops(index, wanted):
             image = self._follow(descriptor, wanted, _DEPTH)
             if image is not None:
-                found.append(msgspec.structs.replace(image, names=_annotated(descriptor)))
+                # Of who asks for a platform nobody knows whether the others are wanted too.
+                whole = self._whole(descriptor) if image.index and platform is None else ()
+                names = _annotated(descriptor)
+                found.append(msgspec.structs.replace(image, names=names, whole=whole))
         if self._place.has("manifest.json"):
             found = self._named(found)
         if index.manifests and not found:
@@ -521,6 +527,30 @@ class Archive:
         chosen = documents.choose(Index(present), wanted, self._of(name))
         found = self._follow(chosen, wanted, depth - 1)
         return found and msgspec.structs.replace(found, index=document)
+
+    def _whole(self, top: Descriptor) -> tuple[Descriptor, ...]:
+        """Return what an index leads to; nothing where it has one image, or something is missing.
+
+        What builders say of an image in an index beside it does not make a list of that.
+        """
+        found: dict[str, Descriptor] = {}
+        rest = [(top, _DEPTH + 1)]
+        images = 0
+        while rest:
+            item, depth = rest.pop()
+            if not depth or not self._is_there(item):
+                return ()
+            found[item.digest] = item
+            if item.media_type not in documents.MANIFESTS | documents.INDEXES:
+                continue
+            data = self._verified(item, documents.MANIFEST_LIMIT)
+            parsed = documents.parse(data, item.media_type, self._of(self._blob(item)))
+            if isinstance(parsed, Manifest):
+                images += documents.artifact_type(data) is None and not _is_attestation(item)
+                rest += [(leaf, 1) for leaf in (parsed.config, *parsed.layers)]
+            else:
+                rest += [(below, depth - 1) for below in parsed.manifests]
+        return tuple(found.values()) if images > 1 else ()
 
     def _image(self, document: Document, manifest: Manifest) -> Found | None:
         if documents.artifact_type(document.data) is not None:
@@ -708,6 +738,11 @@ class _MediaType(msgspec.Struct, frozen=True, rename="camel"):
     media_type: str = ""
 
 
+def _is_attestation(item: Descriptor) -> bool:
+    """Whether it is what a builder says of an image: in form an image, for no platform."""
+    return item.platform is not None and item.platform.architecture == "unknown"
+
+
 def _annotated(descriptor: Descriptor) -> tuple[str, ...]:
     """Return the name that an index gives an image, if it does.
 
@@ -731,7 +766,8 @@ def _merged(found: list[Found]) -> list[Found]:
     """An image has an entry for each of its names."""
     images: dict[str, Found] = {}
     for image in found:
-        digest = image.manifest.digest
+        listed = image.index if image.whole else None
+        digest = (listed or image.manifest).digest
         known = images.get(digest)
         if known is not None:
             names = tuple(dict.fromkeys((*known.names, *image.names)))

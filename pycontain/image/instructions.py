@@ -29,7 +29,7 @@ SHELL = ("/bin/sh", "-c")
 
 _ESCAPE = "\\"
 _BLANK = " \t"
-_FOR_BUILDS = "ADD ARG COPY FROM HEALTHCHECK MAINTAINER RUN".split()
+_FOR_BUILDS = "ADD ARG COPY FROM MAINTAINER RUN".split()
 
 
 class Instruction(NamedTuple):
@@ -377,8 +377,64 @@ def _onbuild(config: ImageConfig, text: str) -> ImageConfig:
     return replace(config, on_build=[*(config.on_build or ()), str(trigger)])
 
 
+_DURATIONS = {
+    "--interval": "interval",
+    "--timeout": "timeout",
+    "--start-period": "start_period",
+    "--start-interval": "start_interval",
+}
+_LEAST_DURATION = 1_000_000
+
+
+def _healthcheck(config: ImageConfig, text: str) -> ImageConfig:
+    from pycontain.model.container import HealthCheck
+
+    options, kind, rest = _health_words(text)
+    fields = dict(_health_option(option) for option in options)
+    if kind == "NONE":
+        if rest or fields:
+            raise InvalidInput("NONE stands alone")
+        return replace(config, healthcheck=HealthCheck(test=("NONE",)))
+    if kind != "CMD":
+        raise InvalidInput(f"{kind or 'nothing'}: neither CMD nor NONE", "as HEALTHCHECK CMD true")
+    if not rest:
+        raise InvalidInput("no command follows CMD")
+    found = _json_words(rest)
+    if found == []:
+        raise InvalidInput("no command follows CMD")
+    test = ("CMD-SHELL", rest) if found is None else ("CMD", *found)
+    return replace(config, healthcheck=HealthCheck(test=test, **fields))
+
+
+def _health_words(text: str) -> tuple[list[str], str, str]:
+    """The options in front, then ``CMD`` or ``NONE`` in capitals, and what follows it."""
+    options = []
+    word, _, text = text.partition(" ")
+    while word.startswith("--"):
+        options.append(word)
+        word, _, text = text.lstrip().partition(" ")
+    return options, word.upper(), text.strip()
+
+
+def _health_option(option: str) -> tuple[str, int]:
+    name, _, value = option.partition("=")
+    if name == "--retries":
+        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+            raise InvalidInput(f"{option}: not a number from 0 on")
+        return "retries", int(value)
+    if name not in _DURATIONS:
+        known = ", ".join((*_DURATIONS, "--retries"))
+        raise InvalidInput(f"{option}: no such option", f"there are {known}")
+    from pycontain.model.parse import parse_duration
+
+    duration = parse_duration(value, name)
+    if duration < 0 or 0 < duration < _LEAST_DURATION:
+        raise InvalidInput(f"{option}: less than 1ms")
+    return _DURATIONS[name], duration
+
+
 _CHANGES: dict[str, Change] = {
-    "CMD": _cmd, "ENTRYPOINT": _entrypoint, "ENV": _env, "EXPOSE": _expose, "LABEL": _label,
-    "ONBUILD": _onbuild, "SHELL": _shell, "STOPSIGNAL": _stop_signal, "USER": _user,
-    "VOLUME": _volume, "WORKDIR": _workdir,
+    "CMD": _cmd, "ENTRYPOINT": _entrypoint, "ENV": _env, "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck, "LABEL": _label, "ONBUILD": _onbuild, "SHELL": _shell,
+    "STOPSIGNAL": _stop_signal, "USER": _user, "VOLUME": _volume, "WORKDIR": _workdir,
 }  # fmt: skip

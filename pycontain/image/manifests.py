@@ -197,6 +197,25 @@ class Lists:
             self._index.name(descriptor, [ref.local])
             return self.get(descriptor.digest)
 
+    def bring(self, data: bytes, media_type: str, names: Sequence[str]) -> None:
+        """Put a list in that somebody else made, all that it names being there.
+
+        Args:
+            data: its bytes.
+            media_type: what it is.
+            names: local ones, taken from whoever has them.
+
+        Raises:
+            ImageError: it is damaged.
+            StoreError: a file cannot be written.
+        """
+        documents.parse(data, media_type, "manifest list")
+        with files.Lock(self._layout.images_lock):
+            descriptor = documents.Descriptor(
+                media_type=media_type, digest=self._blobs.add(data), size=len(data)
+            )
+            self._index.name(descriptor, [*names])
+
     def add(self, name: str, entries: Sequence[Entry]) -> ManifestList:
         """Put manifests into a list; one that is in it already gets the new entry in its place.
 

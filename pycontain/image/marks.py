@@ -8,8 +8,8 @@ any other the power may have gone, and what is in the folder counts for nothing:
 from the blob, by the first command, before anybody looks at it (``remake``).
 
 A mark goes when its layer goes, or after a sync(2) that began after the mark was made: with the
-next image that comes in, which by then has not much to wait for, or when the blob is removed and
-the layer stays, since a container stands on it.
+next image that comes in, which by then has not much to wait for, or before the blob is removed
+(``ImageStore.collect``) where the layer stays, since a container stands on it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pycontain.errors import DigestMismatch, ImageError, StoreError
+from pycontain.image import documents
 from pycontain.kernel.process import boot_id
 from pycontain.store import files
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pycontain.image import compression
-    from pycontain.image.documents import Descriptor
+    from pycontain.image.documents import Configuration, Descriptor, Manifest
     from pycontain.image.store import Image, ImageStore
     from pycontain.store.layout import Layout
 
@@ -157,10 +158,11 @@ def remake(layout: Layout, store: ImageStore, *, rootless: bool) -> None:
             images = store.readable()
             lost = marks.foreign()
             trees = [*_taken_away(layout, lost)]
-            for image in images:
-                needed = lost.intersection(name.removeprefix("sha256:") for name in image.layers)
+            for manifest, configuration in _documents(store, images, lost):
+                layers = documents.chain_ids(configuration.rootfs.diff_ids)
+                needed = lost.intersection(name.removeprefix("sha256:") for name in layers)
                 if needed:
-                    _remake(layout, store, image, rootless=rootless)
+                    _remake(layout, store, manifest, configuration, rootless=rootless)
                     marks.settle(needed)
                     lost -= needed
             marks.settle(lost)
@@ -181,11 +183,32 @@ def _taken_away(layout: Layout, layers: Iterable[str]) -> Iterator[str]:
         yield target
 
 
-def _remake(layout: Layout, store: ImageStore, image: Image, *, rootless: bool) -> None:
+def _documents(
+    store: ImageStore, images: Iterable[Image], lost: set[str]
+) -> Iterator[tuple[Manifest, Configuration]]:
+    """Yield the documents of images, and those that no name leads to any more, as long as layers
+    are `lost`.
+
+    Of an image that was removed by force a container may stand on the layers. Its blobs go after
+    its layers were synced, so they are all there where a layer has a mark.
+    """
+    for image in images:
+        yield store.read(image)
+    if lost:
+        yield from store.unnamed()
+
+
+def _remake(
+    layout: Layout,
+    store: ImageStore,
+    manifest: Manifest,
+    configuration: Configuration,
+    *,
+    rootless: bool,
+) -> None:
     from pycontain.image.extract import Limits
     from pycontain.image.intake import Intake
 
-    manifest, configuration = store.read(image)
     # They were within the bounds when they came.
     intake = Intake(layout, store.blobs, _Gone(), rootless=rootless, limits=Limits())
     try:

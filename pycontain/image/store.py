@@ -171,6 +171,34 @@ class ImageStore:
         """
         return self._documents(self._descriptor(image))
 
+    def unnamed(self) -> Iterator[tuple[Manifest, Configuration]]:
+        """Yield the documents of images whose blobs are here though the index does not name them.
+
+        Such are there between a removal and the ``collect`` after it. Who asks is in ``using``.
+        """
+        known = {item.digest for item in self._index.entries()}
+        for digest in self.blobs.digests():
+            found = None if digest in known else self._unnamed(self.blobs.path(digest))
+            if found is not None:
+                yield found
+
+    def _unnamed(self, path: str) -> tuple[Manifest, Configuration] | None:
+        """The documents of the image whose manifest a blob is; None where it is no manifest."""
+        try:
+            if os.stat(path).st_size > documents.MANIFEST_LIMIT:
+                return None
+            data = files.read(path)
+            try:
+                manifest = documents.parse(data, "", path)
+            except ImageError:
+                manifest = documents.parse(data, documents.MANIFEST, path)
+            if not isinstance(manifest, documents.Manifest):
+                return None
+            configuration = self.blobs.read(manifest.config)
+            return manifest, documents.parse_configuration(configuration, manifest, path)
+        except (ImageError, StoreError, NotFound, FileNotFoundError):
+            return None  # a layer, say, or an image of which not all is here
+
     def raw(self, image: Image) -> tuple[Descriptor, bytes, bytes]:
         """Return what the index says of an image, its manifest and its configuration, as bytes.
 
@@ -300,13 +328,6 @@ class ImageStore:
         Raises:
             StoreError: the index cannot be written.
         """
-        marks = Marks(self._layout)
-        marked = marks.marked().intersection(name.removeprefix("sha256:") for name in image.layers)
-        if marked:
-            # Before a container is all that stands on them: ``collect`` may never come to it.
-            used = self._in_use()
-            if used is None or not marked.isdisjoint(name.removeprefix("sha256:") for name in used):
-                marks.sync()
         with files.Lock(self._layout.images_lock):
             self._index.forget(image.digest, None if names is None else [*names])
 

@@ -72,7 +72,10 @@ def kill(command: Command) -> int:
         if command.values.on("all"):
             _kill_all(container, number)
         elif status in ("created", "running", "paused"):
-            pidfd = container.pidfd()
+            try:
+                pidfd = container.pidfd()
+            except InvalidState:  # it ended since
+                raise _not_running(container) from None
             try:
                 if not process.send_signal(pidfd, number):
                     raise _not_running(container)

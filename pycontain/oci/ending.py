@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from pycontain.errors import KernelError, NotFound, PycontainError
+from pycontain.errors import InvalidState, KernelError, NotFound, PycontainError
 from pycontain.kernel import cgroup, process
 from pycontain.oci import document, log, state
 from pycontain.runtime import runner
@@ -128,9 +128,11 @@ def _config(container: Container) -> oci.Spec:
 
 def end(container: Container) -> None:
     """Kill the container's first process, if it runs, and wait until it has ended."""
-    if not container.alive():
+    try:
+        # No look at it before: one that fails to execute its program is ending just then.
+        pidfd = container.pidfd()
+    except InvalidState:
         return
-    pidfd = container.pidfd()
     try:
         process.send_signal(pidfd, 9)
         poller = select.poll()

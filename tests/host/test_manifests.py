@@ -167,6 +167,22 @@ def test_a_list_has_names_as_an_image_has(
         manifests.delete("yours:2")
 
 
+def test_events(store: Store) -> None:
+    """Docker and podman tell of a list's end, and nothing of what it was made of."""
+    manifests = store.engine.manifests
+    manifests.create("list:1", ["busybox"])
+    manifests.annotate("list:1", "busybox", Details(variant="v9"))
+    listed = manifests.remove("list:1", "busybox")
+    manifests.add("list:1", "busybox")
+    last = manifests.delete("list:1")
+    with store.engine.events.read(follow=False, filters={"type": ["image"]}) as stream:
+        told = [(event.action, event.id, event.attributes["name"]) for event in stream]
+    assert listed.digest != last.digest
+    assert [one for one in told if "busybox" not in one[2]] == [
+        ("untag", last.digest, "list:1"), ("delete", last.digest, last.digest),
+    ]  # fmt: skip
+
+
 def test_prune_takes_lists_without_a_name(store: Store, pycontain: CommandLine) -> None:
     manifests = store.engine.manifests
     manifests.create("kept:1", ["busybox"])
@@ -289,9 +305,41 @@ def test_a_list_is_saved_whole(
     target = f"docker://{server.domain}/team/copy:1"
     skopeo("copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", place, target)
     assert document(server, target[9:]) == json.loads(manifests.inspect("list:1").data)
-    store.engine.images.remove(one)
-    [(loaded, _)] = store.engine.images.load(str(tmp_path / "out"))
-    assert (loaded.digest, loaded.index) == (listed.members[0].digest, listed.digest)
+    # Loaded into a store that has nothing, it is the same list, and has all that it needs.
+    archive, both, again = (str(tmp_path / name) for name in ("list", "both", "again"))
+    ok(pycontain("save", "--format", "oci-archive", "-o", archive, "list:1"))
+    ok(pycontain("save", "--format", "oci-archive", "-o", both, "list:1", one))
+
+    def forget(*names: str) -> None:
+        ok(pycontain("rmi", *names))
+        ok(pycontain("image", "prune", "-f"))
+        assert not {listed.digest, *(member.digest for member in listed.members)} & blobs(store)
+
+    forget("list:1", one, two)
+    assert ok(pycontain("load", "-i", both)) == f"Loaded image: list:1\nLoaded image: {one}\n"
+    assert store.engine.images.get(one).digest == listed.members[0].digest
+    forget("list:1", one)
+    assert ok(pycontain("load", "-i", archive)) == "Loaded image: list:1\n"
+    loaded = manifests.get("list:1")
+    assert (loaded.digest, loaded.names) == (listed.digest, ("list:1",))
+    here = store.engine.images.get("list:1")
+    assert (here.digest, here.index, here.names) == (listed.members[0].digest, listed.digest, ())
+    # Nobody calls the image by a name of its own, but it is the list's.
+    ok(pycontain("image", "prune", "-f"))
+    assert ok(pycontain("images", "-q", "-f", "dangling=true")) == ""
+    ok(pycontain("save", "--format", "oci-archive", "-o", again, "list:1"))
+    assert Path(again).read_bytes() == Path(archive).read_bytes()
+    manifests.push("list:1", f"{server.domain}/team/loaded:1")
+    assert document(server, f"{server.domain}/team/loaded:1") == json.loads(
+        manifests.inspect("list:1").data
+    )
+    # The image that came with the list goes with it.
+    ok(pycontain("rmi", "-f", listed.digest))
+    assert not {listed.digest, *(member.digest for member in listed.members)} & blobs(store)
+    # Who asks for a platform gets that one image.
+    ok(pycontain("load", "--platform", f"linux/{OTHER}", "-i", archive))
+    assert store.engine.images.get("list:1").architecture == OTHER
+    assert not manifests.exists("list:1")
 
 
 # ---- what others put in ----

@@ -11,13 +11,16 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from harness import CommandLine, Store, wait_until
+from ordinary import first_subuid, ordinary_user
 from test_images import busybox_layer, oci_files, ok, unpacked
 
+from pycontain.image.store import ImageStore
 from pycontain.kernel.process import boot_id
 from tests.unit import imagefiles
 
@@ -152,6 +155,26 @@ def test_what_only_a_container_stands_on_is_synced(
     assert all(os.path.isdir(layer) for layer in layers)
 
 
+def test_the_power_goes_in_the_middle_of_a_removal(
+    store: Store, pycontain: CommandLine, archive: str
+) -> None:
+    """The image has lost its name; its layers are not synced yet, its blobs are still there."""
+    ok(pycontain("load", "-qi", archive))
+    image, layers = store.engine.images.get("made:1"), layers_of(store)
+    before = [[*entries(layer)] for layer in layers]
+    ok(pycontain("create", "--name", "user", "made:1", "cat", "/many/0/last"))
+    ImageStore(store.layout).forget(image)
+    assert marks(store)
+    the_power_goes(store)
+    assert ok(pycontain("start", "-a", "user")) == "last"
+    assert [[*entries(layer)] for layer in layers] == before
+    # What removes the blobs at last has the layers on the disk before.
+    ok(pycontain("image", "prune", "-f"))
+    assert not marks(store)
+    the_power_goes(store, damage=False)
+    assert ok(pycontain("start", "-a", "user")) == "last"
+
+
 def test_marks_go_with_time_and_with_their_layers(
     store: Store, pycontain: CommandLine, archive: str, tmp_path: Path
 ) -> None:
@@ -181,3 +204,40 @@ def test_a_broken_download_that_lost_its_bytes(
     ok(pycontain("load", "-qi", archive))
     assert ok(pycontain("run", "--rm", "made:1", "cat", "/many/0/last")) == "last"
     assert os.listdir(f"{store.layout.images}/partial") == []
+
+
+def test_of_an_ordinary_user(whole_host: None) -> None:
+    """In the user's namespaces, with owners and attributes as they are there."""
+    with ordinary_user() as user:
+        assert user.run("run", "--rm", "busybox", "true").returncode == 0
+        root = user.home / ".local/share/pycontain"
+        [base] = (root / "layers").iterdir()
+        owned = tarfile.TarInfo("many/owned")
+        owned.uid = owned.gid = 7
+        gone = tarfile.TarInfo("many/.wh..wh..opq")
+        layers = [
+            imagefiles.tar([(f"many/{number}", b"x") for number in range(50)]),
+            imagefiles.tar([gone, owned, ("many/last", b"last")]),
+        ]
+        archive = Path(imagefiles.write(user.home / "made.tar", oci_files(layers)))
+        archive.chmod(0o644)
+        assert user.run("load", "-qi", str(archive)).returncode == 0
+        made = [path for path in (root / "layers").iterdir() if path != base]
+        assert len(made) == 2
+        before = {path: [*entries(str(path))] for path in made}
+        opaque = [os.getxattr(path / "many", "user.overlay.opaque")
+                  for path in made if (path / "many/last").exists()]  # fmt: skip
+        assert opaque == [b"y"]
+        unsynced = root / "unsynced"
+        marked = {name.partition("-")[0] for name in os.listdir(unsynced / boot_id())}
+        assert marked == {path.name for path in made}
+        (unsynced / boot_id()).rename(unsynced / OTHER)
+        for path in made:
+            shutil.rmtree(path / "many")
+        done = user.run("ps")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert {path: [*entries(str(path))] for path in made} == before
+        assert os.listdir(unsynced) == [boot_id()]
+        [owner] = {path / "many/owned" for path in made if (path / "many/owned").exists()}
+        assert owner.stat().st_uid == int(first_subuid()) + 6
+        assert os.getxattr(owner.parent, "user.overlay.opaque") == b"y"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import CommandLine, Store, wait_until
+from harness import CommandLine, Store, python_env, wait_until
 
 from pycontain.engine import records
 from pycontain.errors import Conflict, InvalidInput, KernelError, NotFound
 from pycontain.kernel.process import boot_id
+from pycontain.kernel.release import release
 from pycontain.model.container import Container, Mount
 from pycontain.store import files
 
@@ -183,6 +185,104 @@ def test_many_who_start_at_once_share_a_tmpfs(store: Store, volumes: Volumes) ->
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(start, range(6)))
     wait_until(lambda: len(store.exec(found[0], "ls", "/data").stdout.split()) == 6)
+
+
+# Starts a container, stops its monitor before that has done anything, and is killed.
+KILLED_STARTER = """
+import os, signal, sys
+from pycontain import Engine
+from pycontain.kernel import process
+
+def spawn(*words, real=process.spawn, **more):
+    pid, _ = real(*words, **more)
+    os.kill(pid, signal.SIGSTOP)
+    os.write(1, b"%d" % pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+process.spawn = spawn
+Engine(*sys.argv[1:3]).containers.start(sys.argv[3])
+"""
+
+
+def started_by_one_that_is_killed(store: Store, identity: str) -> int:
+    """The pid of a container's monitor, which is stopped on its way to the run's record."""
+    words = [sys.executable, "-c", KILLED_STARTER, store.root, store.state, identity]
+    for _ in range(20):
+        done = subprocess.run(words, env=python_env(), stdout=subprocess.PIPE, check=False)
+        assert done.returncode == -signal.SIGKILL
+        monitor = int(done.stdout)
+        if records.load_run(store.layout.container(identity)) is None:
+            return monitor
+        os.kill(monitor, signal.SIGCONT)  # it was faster
+        store.containers.kill(identity, signal.SIGKILL)
+        store.containers.wait(identity)
+    raise AssertionError("no monitor could be stopped in time")
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    """Whether a process waits for a lock that somebody has (proc_locks(5))."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and str(pid) in line.split() for line in lines)
+
+
+def test_a_tmpfs_whose_maker_was_killed_while_it_was_being_mounted(
+    store: Store, pycontain: CommandLine, volumes: Volumes
+) -> None:
+    """The next to start waits for it: there is one tree."""
+    mount = tmpfs(volumes)
+    first = store.create("sleep", "1000", mounts=(mount,)).id
+    second = store.create("sleep", "1000", mounts=(mount,)).id
+    monitor = started_by_one_that_is_killed(store, first)
+    with pycontain.start("start", second, stdout=subprocess.DEVNULL) as child:
+        wait_until(lambda: child.poll() is not None or waits_for_a_lock(child.pid))
+        os.kill(monitor, signal.SIGCONT)
+    assert child.returncode == 0
+    wait_until(lambda: store.state_of(first) != "created")
+    assert store.state_of(first) == "running", store.view(first).status
+    store.exec(first, "touch", "/data/mine")
+    assert store.exec(second, "ls", "/data").stdout == b"mine\n"
+
+
+def test_a_part_of_a_tmpfs(store: Store, volumes: Volumes) -> None:
+    if release() < (6, 15):
+        pytest.skip("needs Linux 6.15: before, a mount in no namespace cannot be copied")
+    mount, part = tmpfs(volumes), named("fast", "/part", subpath="sub")
+    with pytest.raises(KernelError, match=r"subpath: sub of volume fast: no such"):
+        store.sh("true", mounts=(part,))
+    first = store.detach(mounts=(mount,))
+    store.exec(first, "sh", "-c", "mkdir /data/sub; echo said >/data/sub/file; ln -s / /data/out")
+    second = store.detach(mounts=(part,))
+    assert store.exec(second, "cat", "/part/file").stdout == b"said\n"
+    store.exec(second, "touch", "/part/new")
+    assert store.exec(first, "ls", "/data/sub").stdout == b"file\nnew\n"
+    out = named("fast", "/part", subpath="out")
+    assert store.sh("ls /part", mounts=(out,)) == "out\nsub\n"
+    both = (mount, part, named("fast", "/again"))
+    assert store.sh("mkdir /data/sub/x; rmdir /again/sub/x; ls /part", mounts=both) == "file\nnew\n"
+    # Where only a part is left, nobody can have the rest: another tree would be another volume.
+    store.containers.remove(first, force=True)
+    with pytest.raises(Conflict, match="has not the whole of it"):
+        store.sh("true", mounts=(mount,))
+    store.containers.remove(second, force=True)
+    assert store.sh("ls /data", mounts=(mount,)) == ""
+    # As new, at three targets of one container.
+    assert store.sh("touch /data/x; ls /again", mounts=both[::2]) == "x\n"
+
+
+def test_mapped_owners_of_a_tmpfs_are_one_containers_own(store: Store, volumes: Volumes) -> None:
+    if release() < (6, 15):
+        pytest.skip("needs Linux 6.15: before, a mount in no namespace cannot be copied")
+    plain, ranges = tmpfs(volumes), ((0, 1000, 100),)
+    mapped = named("fast", "/mapped", uid_map=ranges, gid_map=ranges)
+    script = "touch /data/x; chown 5:5 /data/x; stat -c %u /data/x /mapped/x"
+    assert store.sh(script, mounts=(mapped, plain)).split() == ["5", "1005"]
+    first = store.detach(mounts=(mapped,))
+    with pytest.raises(Conflict, match="has not the whole of it"):
+        store.sh("true", mounts=(plain,))
+    store.containers.remove(first, force=True)
+    first = store.detach(mounts=(plain,))
+    assert store.sh(script, mounts=(mapped, plain)).split() == ["5", "1005"]
+    assert store.exec(first, "stat", "-c", "%u", "/data/x").stdout == b"5\n"
 
 
 def test_twice_in_one_container(store: Store, volumes: Volumes) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 
 from pycontain.errors import Conflict, InvalidInput, InvalidState, NotFound, StoreError
 from pycontain.kernel import process
-from pycontain.oci import state
+from pycontain.oci import control, ending, flags, state
+from pycontain.oci.main import Command
 from pycontain.oci.state import Container, State
 
 if TYPE_CHECKING:
@@ -771,3 +773,45 @@ def test_a_removal_that_was_killed_is_completed_by_the_next(root: str) -> None:
     with state.find(root, "one") as found:
         state.remove(found)
     assert os.listdir(root) == []
+
+
+class Ending(Container):
+    """A container whose process ends right after it was looked at."""
+
+    def alive(self) -> bool:
+        found = super().alive()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.state.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.state.pid, 0)
+        return found
+
+
+def ending_one(root: str) -> Ending:
+    with claimed(root) as container:
+        child = subprocess.Popen(["sleep", "1000"])
+        container.state.pid = child.pid
+        container.state.start = process.start_time(child.pid) or 0
+        container.state.complete = True
+        container.save()
+        return Ending(root, container.id, os.dup(container.folder), container.state)
+
+
+def test_a_process_that_ends_meanwhile_is_no_error_to_who_undoes_a_start(root: str) -> None:
+    with ending_one(root) as container:
+        container.alive()
+        ending.end(container)
+    with ending_one(f"{root}/other") as container:
+        ending.destroy(container)
+        assert not os.path.lexists(container.path)
+
+
+def test_a_process_that_ends_before_it_is_signalled(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Managers look for the words."""
+    container = ending_one(root)
+    monkeypatch.setattr(state, "find", lambda _root, _name: container)
+    command = Command("kill", flags.read(control.KILL_FLAGS, ["one", "KILL"]), root, False)
+    with pytest.raises(InvalidState, match="container not running"):
+        control.kill(command)
