@@ -1,0 +1,177 @@
+"""One thread that waits for descriptors and moments, and others for what blocks.
+
+Owns the waiting, knows nothing of containers. Callbacks run in the thread of ``run``, one after the
+other, so what they share needs no lock. A job of ``submit`` runs in a thread of its own and shares
+nothing: its outcome comes back as a callback.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import select
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Callback = Callable[[], None]
+
+T = TypeVar("T")
+
+_MOST_THREADS = 64  # they live while there are jobs; an idle supervisor has one thread
+
+
+class Timer:
+    """A callback that is due at a moment.
+
+    Args:
+        when: seconds of the monotonic clock.
+        callback: what is called then.
+    """
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callback) -> None:
+        self.when = when
+        self.callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        """Call nothing; without effect once it has been called."""
+        self.callback = None
+
+
+class Loop:
+    """Waits and calls.
+
+    A descriptor is given with its callback, which reads it. An exception of a callback ends
+    ``run`` and is raised there.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()  # of timers that are due at the same moment
+        self._stopped = False
+        self._jobs: deque[Callback] = deque()
+        self._done: deque[Callback] = deque()
+        self._threads = 0
+        self._pending = 0
+        self._guard = threading.Lock()
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.watch(self._woken, self._take_outcomes)
+
+    @property
+    def pending(self) -> int:
+        """How many jobs have been submitted whose outcome was not told yet."""
+        return self._pending
+
+    def watch(self, fd: int, callback: Callback, events: int = select.EPOLLIN) -> None:
+        """Call `callback` whenever `fd` is ready; a pidfd is once its process has ended.
+
+        Args:
+            fd: not watched yet. Unwatch it before it is closed.
+            callback: in whose course anything may be watched and unwatched.
+            events: of epoll_ctl(2).
+
+        Raises:
+            OSError: the descriptor cannot be polled.
+        """
+        self._epoll.register(fd, events)
+        self._watched[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        """Watch a descriptor no longer; nothing where it is not watched."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def at(self, seconds: float, callback: Callback) -> Timer:
+        """Call `callback` once, `seconds` from now, at the next turn where that is not positive."""
+        timer = Timer(time.monotonic() + max(0.0, seconds), callback)
+        heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+        return timer
+
+    def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        """Run `job` in another thread, then call `done` in this one with what came of it.
+
+        Args:
+            job: may block. It must not touch what belongs to the loop.
+            done: is given what `job` returned or raised.
+        """
+        self._pending += 1
+        with self._guard:
+            self._jobs.append(lambda: self._carry_out(job, done))
+            grow = self._threads < _MOST_THREADS
+            self._threads += grow
+        if grow:
+            try:
+                threading.Thread(target=self._work, daemon=True).start()
+            except RuntimeError:  # a limit of tasks is reached
+                self._work()
+
+    def _work(self) -> None:
+        """Carry out jobs until there is none, and end."""
+        while True:
+            with self._guard:
+                if not self._jobs:
+                    self._threads -= 1
+                    return
+                job = self._jobs.popleft()
+            job()
+
+    def _carry_out(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        outcome: T | BaseException
+        try:
+            outcome = job()
+        except BaseException as err:  # noqa: BLE001 - it is the submitter's
+            outcome = err
+        self._done.append(lambda: done(outcome))
+        os.eventfd_write(self._woken, 1)
+
+    def _take_outcomes(self) -> None:
+        os.eventfd_read(self._woken)
+        for _ in range(len(self._done)):
+            told = self._done.popleft()
+            self._pending -= 1
+            told()
+
+    def run(self) -> None:
+        """Wait and call until ``stop``, which may have been before."""
+        while not self._stopped:
+            self._turn()
+
+    def stop(self) -> None:
+        """Let ``run`` return after the present callback."""
+        self._stopped = True
+
+    def _turn(self) -> None:
+        for fd, _ in self._epoll.poll(self._timeout()):
+            callback = self._watched.get(fd)
+            # None: an earlier callback of this turn has unwatched it.
+            if callback is not None and not self._stopped:
+                callback()
+        self._call_due()
+
+    def _timeout(self) -> float | None:
+        """Seconds until the next timer; None where there is none."""
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+
+    def _call_due(self) -> None:
+        now = time.monotonic()
+        while not self._stopped and self._timers and self._timers[0][0] <= now:
+            _, _, timer = heapq.heappop(self._timers)
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+
+    def close(self) -> None:
+        """Give the loop's own descriptors back; no job may be under way."""
+        self._epoll.close()
+        os.close(self._woken)

@@ -1,0 +1,232 @@
+"""The process: looks at the containers of a store, hears what happens to them, and ends by itself.
+
+It is started by ``engine.supervision.wake``. Each part is told of every container that was looked
+at, ``consider``, and says whether it has to be cared for; where that is so of none, the process
+ends, under the gate.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from pycontain.engine import Engine, records, supervision
+from pycontain.engine.events import decode
+from pycontain.errors import PycontainError, StoreError
+from pycontain.kernel import cgroup, process
+from pycontain.kernel.inotify import FolderWatch
+from pycontain.runtime.privileges import DEFAULT_PATH
+from pycontain.store import files
+from pycontain.store.journal import Journal, Reader
+from pycontain.store.layout import Layout
+from pycontain.supervisor.health import Prober
+from pycontain.supervisor.loop import Loop
+from pycontain.supervisor.restarts import Restarts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pycontain.engine.containers import View
+
+_HEARD = frozenset(("start", "die", "stop", "pause", "unpause", "rename", "update", "destroy"))
+
+
+class Part(Protocol):
+    """What cares for containers in one way."""
+
+    def consider(self, view: View) -> bool:
+        """Take note of how a container is; return whether it has to be cared for."""
+
+    def forget(self, identity: str) -> None:
+        """Let a container be that is not there any more."""
+
+
+def main(root: str, state: str) -> None:
+    """Be the supervisor of a store until nothing needs one, unless there is one already.
+
+    Args:
+        root: folder for what survives a reboot.
+        state: folder for what dies with it.
+    """
+    layout = Layout(root, state)
+    process.set_title(f"pycontain-supervisor {root}")
+    with open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write("pycontain-super")  # what ps(1) shows; 15 characters
+    # What it starts is looked for where a monitor's clean-up looks.
+    os.environ["PATH"] = DEFAULT_PATH
+    if not supervision.claim(layout):
+        return
+    try:
+        cgroup.leave()
+        Supervisor(Engine(root, state)).run()
+    except BaseException:
+        _note_failure(layout)
+        raise
+    finally:
+        # Threads may still wait for what will not come.
+        os._exit(0)
+
+
+def _note_failure(layout: Layout) -> None:
+    """Leave behind why it ended: nobody reads its standard error."""
+    import traceback
+
+    path = f"{layout.state}/supervisor.failure"
+    files.write_atomic(path, traceback.format_exc().encode(), durable=False)
+
+
+class Supervisor:
+    """The supervisor of one store.
+
+    Args:
+        engine: of the store, in this process.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._layout = engine.layout
+        self._containers = engine.containers
+        self._loop = Loop()
+        self._parts: tuple[Part, ...] = (
+            Restarts(self._layout, self._containers, self._loop, self._look),
+            Prober(self._loop, self._containers, engine.events, self._end_if_idle),
+        )
+        self._cared: set[str] = set()
+        self._others: set[str] = set()  # that need nobody, until they are changed
+        self._looking: dict[str, bool] = {}  # and whether to look once more after that
+        self._monitors: dict[str, tuple[int, int]] = {}  # pid and pidfd
+        self._watch = FolderWatch(self._layout.events)
+        self._reader = Reader(Journal(self._layout.events), past=False)
+
+    def run(self) -> None:
+        """Care for the containers until none has to be cared for.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        self._loop.watch(self._watch.fileno(), self._hear)
+        self._look_at_all()
+        self._end_if_idle()
+        self._loop.run()
+
+    # ---- hearing ----
+
+    def _hear(self) -> None:
+        # Asked before the journal is read: what is appended after it makes it readable again.
+        self._watch.clear()
+        touched: dict[str, str] = {}
+        try:
+            for line in self._reader.lines():
+                event = decode(line)
+                if event is not None and event.type == "container" and event.verb in _HEARD:
+                    touched[event.id] = event.verb
+                    if event.verb in ("update", "destroy"):
+                        self._others.discard(event.id)
+        except StoreError:
+            # Too slow: lines are gone that were not read. What they told of is there to be seen.
+            self._reader.close()
+            self._reader = Reader(Journal(self._layout.events), past=False)
+            self._others.clear()
+            self._look_at_all()
+        for identity in touched:
+            if identity not in self._others:
+                self._look(identity)
+
+    # ---- looking ----
+
+    def _look(self, identity: str) -> None:
+        """Look at a container, in a thread: its lock may be held."""
+        if identity in self._looking:
+            self._looking[identity] = True
+            return
+        self._looking[identity] = False
+        self._loop.submit(
+            lambda: self._containers.get(identity), lambda found: self._looked(identity, found)
+        )
+
+    def _looked(self, identity: str, found: View | BaseException) -> None:
+        again = self._looking.pop(identity)
+        if isinstance(found, BaseException):
+            if not isinstance(found, (PycontainError, OSError)):
+                raise found
+            # Gone; or damaged, and then nobody knows what it wants.
+            self._forget(identity)
+        else:
+            self._consider(found)
+        if again:
+            self._look(identity)
+        self._end_if_idle()
+
+    def _look_at_all(self) -> None:
+        problems: list[PycontainError] = []  # of damaged ones: nobody knows what they want
+        views = self._containers.list(all=True, problems=problems)
+        for identity in self._cared - {view.container.id for view in views}:
+            self._forget(identity)
+        self._consider_all(views)
+
+    def _consider_all(self, views: Iterable[View]) -> None:
+        for view in views:
+            if view.container.id not in self._others:
+                self._consider(view)
+
+    def _consider(self, view: View) -> None:
+        identity = view.container.id
+        try:
+            wanted = [part.consider(view) for part in self._parts]
+        except StoreError:
+            self._forget(identity)
+            return
+        if any(wanted):
+            self._cared.add(identity)
+            self._watch_monitor(view)
+            return
+        self._forget(identity)
+        if not supervision.needs(view.container):
+            self._others.add(identity)
+
+    def _forget(self, identity: str) -> None:
+        for part in self._parts:
+            part.forget(identity)
+        self._cared.discard(identity)
+        self._unwatch_monitor(identity)
+
+    # ---- monitors: one that is killed tells nothing ----
+
+    def _watch_monitor(self, view: View) -> None:
+        identity = view.container.id
+        record = records.load_run(view.paths)
+        if view.status.state not in ("running", "paused") or record is None:
+            self._unwatch_monitor(identity)
+            return
+        if self._monitors.get(identity, (0, -1))[0] == record.monitor:
+            return
+        self._unwatch_monitor(identity)
+        pidfd = process.open_process(record.monitor, record.monitor_start)
+        if pidfd is None:
+            self._look(identity)
+            return
+        self._monitors[identity] = (record.monitor, pidfd)
+        self._loop.watch(pidfd, lambda: self._monitor_ended(identity))
+
+    def _unwatch_monitor(self, identity: str) -> None:
+        _, pidfd = self._monitors.pop(identity, (0, -1))
+        if pidfd >= 0:
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+
+    def _monitor_ended(self, identity: str) -> None:
+        self._unwatch_monitor(identity)
+        self._look(identity)
+
+    # ---- ending ----
+
+    def _end_if_idle(self) -> None:
+        """End where nothing has to be cared for, and nobody relies on us."""
+        if self._cared or self._looking or self._loop.pending:
+            return
+        with supervision.gate(self._layout):
+            # Whoever changed something before it came to the gate relies on us to see it.
+            self._others.clear()
+            self._look_at_all()
+            if not (self._cared or self._looking or self._loop.pending):
+                supervision.resign(self._layout)
+                self._loop.stop()
