@@ -36,6 +36,7 @@ PROGRAMS = {
     "runner": ["runner.c", *EXECUTOR],
     "init": ["init.c"],
     "holder": ["holder.c"],
+    "sandbox": ["sandbox.c", "forward.c", "carry.c"],
 }
 EXTENSIONS = {
     "seccomp_build": ([], ["-lseccomp"]),

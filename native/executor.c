@@ -64,17 +64,24 @@ static int write_proc(pid_t pid, const char *name, const char *text)
     return n == (ssize_t)size ? 0 : -1;
 }
 
+#define LOAD_TRIES 1000
+
 static int attach_device_program(int cgroup, const struct arg *program)
 {
     union bpf_attr load, attach;
-    int fd, result, saved;
+    int fd = -1, result, saved;
 
     memset(&load, 0, sizeof(load));
     load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
     load.insns = (uintptr_t)program->data;
     load.insn_cnt = program->size / sizeof(struct bpf_insn);
     load.license = (uintptr_t)"Apache-2.0";
-    fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+    /* The verifier gives up where a signal comes, also one that stops or continues the process. */
+    for (int tries = 0; tries < LOAD_TRIES; tries++) {
+        fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+        if (fd >= 0 || errno != EAGAIN)
+            break;
+    }
     if (fd < 0)
         return -1;
     memset(&attach, 0, sizeof(attach));

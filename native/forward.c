@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -57,11 +58,32 @@ int forward_add(struct forward *f, int fd, const char *address, uint16_t port)
         return -1;
     added = &f->ports[f->count];
     added->fd = fd;
+    added->port = port;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &added->type, &size) < 0 ||
         read_target(&added->target, address, port) < 0 ||
         epoll_ctl(f->watch, EPOLL_CTL_ADD, fd, &event) < 0)
         return -1;
     f->count++;
+    return 0;
+}
+
+int forward_retarget(struct forward *f, const char *address)
+{
+    struct target target = {0};
+
+    if (*address && read_target(&target, address, 0) < 0)
+        return -1;
+    for (size_t i = 0; i < f->count; i++) {
+        struct published *port = &f->ports[i];
+
+        port->target = target;
+        if (*address)
+            read_target(&port->target, address, port->port);
+    }
+    /* Its connections lead to where the container is no more. Until it has been reaped, who comes
+     * waits in the kernel's queue or is still its own. */
+    if (f->pid)
+        kill(f->pid, SIGTERM);
     return 0;
 }
 
@@ -139,6 +161,8 @@ static void become_forwarder(struct forward *f, pid_t monitor)
     sigset_t set;
     int signals;
 
+    if (f->home && setns(f->home, CLONE_NEWNET) < 0)
+        _exit(1);
     close_others(f);
     if (f->title)
         memcpy(f->title, "forward", 7);

@@ -24,7 +24,8 @@ struct target {
 struct published {
     int fd;
     int type;           /* SOCK_STREAM, listening, or SOCK_DGRAM */
-    struct target target;
+    uint16_t port;      /* of the container */
+    struct target target; /* of no family where nothing of the container can be reached */
 };
 
 struct forward {
@@ -35,10 +36,14 @@ struct forward {
     uint64_t began;     /* ms, of the forwarder's start */
     uint64_t not_before; /* ms, of the next start: one that fails is not started all the time */
     char *title;        /* its place in argv, where ps(1) looks; NULL for none */
+    int home;           /* the network namespace that a forwarder connects from; 0 for where it is */
 };
 
 /* Take a socket and the container's address and port. 0, or -1 with errno. */
 int forward_add(struct forward *forward, int fd, const char *address, uint16_t port);
+/* Lead all ports to another address of the container, or nowhere where it is empty: who comes then is
+ * sent away. A forwarder to the one before ends. 0, or -1 with errno, and nothing has changed. */
+int forward_retarget(struct forward *forward, const char *address);
 bool forward_holds(const struct forward *forward, int fd);
 /* What to poll for, -1 for nothing now; *wait is set to the ms after which that may change, if it is
  * sooner. */

@@ -22,6 +22,8 @@ enum frame_kind {
     FRAME_SIGNAL = 's',  /* value: signal number */
     FRAME_CLOSE = 'c',   /* the owner's reader is gone: so is the container's */
     FRAME_DONE = 'd',    /* the owner has done what follows the end */
+    FRAME_TARGET = 't',  /* data: where published ports lead to from now on, see forward_retarget;
+                            the answer is FRAME_READY */
 };
 
 struct frame {

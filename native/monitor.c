@@ -317,6 +317,23 @@ static void close_output(bool error)
     stream_close(stream);
 }
 
+/* The engine has changed the container's networks. It waits for the answer: who comes to a published
+ * port after that is led to where the container is now. */
+static void retarget(struct client *client, size_t size)
+{
+    char address[INET6_ADDRSTRLEN];
+
+    if (size >= sizeof(address)) {
+        client_close(client);
+        return;
+    }
+    memcpy(address, client->input, size);
+    address[size] = 0;
+    if (forward_retarget(&m.forward, address) < 0 ||
+        frame_send(client, FRAME_READY, (uint32_t)m.executor.pid, NULL, 0) != 1)
+        client_close(client);
+}
+
 static void client_read(struct client *client)
 {
     struct frame frame;
@@ -360,6 +377,9 @@ static void client_read(struct client *client)
         break;
     case FRAME_DONE:
         client->done = true;
+        break;
+    case FRAME_TARGET:
+        retarget(client, (size_t)n - sizeof(frame));
         break;
     default:
         client_close(client);

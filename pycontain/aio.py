@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pycontain.image.store import Image
     from pycontain.model.container import ExitRecord
     from pycontain.model.event import Event
+    from pycontain.model.health import Health
     from pycontain.model.result import ExecResult, RunResult
     from pycontain.model.stats import Stats
     from pycontain.model.status import Status
@@ -215,6 +216,23 @@ class AsyncContainer:
     async def wait(self) -> ExitRecord:
         """Wait until it does not run; ``asyncio.timeout`` bounds it."""
         return await call_cancellable(self.handle.await_record)
+
+    async def wait_for(self, *conditions: str) -> str:
+        """Wait until it is in one of some states; see ``ContainerHandle.wait_for``.
+
+        Args:
+            conditions: ``running``, ``healthy``, ``exited`` …
+
+        Returns:
+            The one that is met.
+        """
+        met = await call_cancellable(self.handle.wait_for, *conditions)
+        assert met is not None  # there is no end of the time
+        return met
+
+    async def health(self) -> Health | None:
+        """How it is, as its probes found; None where it has no health check or never ran."""
+        return await call(lambda: self.handle.health)
 
     async def exec(self, command: Sequence[str], **options: Any) -> ExecResult:
         """Run a command in it, and wait for its end. Cancelled: the command is killed.

@@ -29,11 +29,22 @@ _SHORT_ID = 12
 _MODES = ("host", "container:")
 _VALUES: dict[str, tuple[str, ...]] = {
     "cgroupns": ("private", "host"),
+    "condition": (
+        "created",
+        "exited",
+        "healthy",
+        "paused",
+        "removed",
+        "running",
+        "stopped",
+        "unhealthy",
+    ),
     "format": ("json", "table"),
     "ipc": ("private", "none", *_MODES),
     "log-opt": ("max-size=", "max-file="),
     "network": ("none", *_MODES),
     "pid": _MODES,
+    "restart": ("no", "on-failure", "always", "unless-stopped"),
     "type": ("container", "image"),
     "uts": ("host",),
 }
@@ -64,9 +75,21 @@ class _Store:
         """Return names, or where none begins so, ids that do."""
         layout = self._layout()
         names = [name for name in _listed(layout.names) if name.startswith(start)]
+        pods = self.pods() if os.path.isdir(layout.pods) else ()
+        names = [name for name in names if name not in pods]
         if names or not start:
             return names
         return [name[:_SHORT_ID] for name in _listed(layout.containers) if name.startswith(start)]
+
+    def pods(self) -> list[str]:
+        """Return the names of pods."""
+        from pycontain.store import files
+
+        layout = self._layout()
+        known = set(_listed(layout.pods))
+        return [
+            name for name in _listed(layout.names) if files.read_word(layout.name(name)) in known
+        ]
 
     def images(self) -> list[str]:
         """Return the names of images that are there."""
@@ -200,6 +223,8 @@ def _values(flag: Flag, current: str, store: _Store) -> Iterable[Candidate]:
         return _plain(f"container:{name}" for name in names)
     if flag.name == "network":
         return _plain(dict.fromkeys((*_VALUES["network"], *store.networks())))
+    if flag.name == "pod" and flag.kind == "value":
+        return _plain(store.pods())
     if flag.name == "volumes-from":
         return _plain(store.containers(current))
     if flag.name in ("signal", "stop-signal"):
@@ -263,6 +288,7 @@ _PLACES: dict[str, Callable[[_Store, str], Iterable[Candidate]]] = {
     "NETWORK": lambda store, _: _plain(store.networks()),
     "LIST": lambda store, _: _plain(store.lists()),
     "NAME|ID": _objects,
+    "POD": lambda store, _: _plain(store.pods()),
     "VOLUME": lambda store, _: _plain(store.volumes()),
     "REPOSITORY[:TAG": lambda store, _: _plain(store.images()),
 }

@@ -341,6 +341,18 @@ def wait_seconds(text: str) -> int:
     return number
 
 
+def pair(text: str) -> tuple[str, str]:
+    """Read ``NAME=VALUE``.
+
+    Raises:
+        InvalidInput: it has another form.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InvalidInput("not NAME=VALUE")
+    return name, value
+
+
 def filter_(text: str) -> tuple[str, str]:
     """Return the name and the value of a ``--filter``."""
     name, equals, value = text.partition("=")

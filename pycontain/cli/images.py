@@ -109,6 +109,7 @@ class _Filters:
         self.dangling: bool | None = None
         self.before: int | None = None
         self.since: int | None = None
+        self.listed: frozenset[str] = frozenset()
         for name, value in filters:
             self._take(app, name, value)
 
@@ -122,6 +123,8 @@ class _Filters:
                 self.dangling = boolean(value)
             except InvalidInput as err:
                 raise InvalidInput(f"Invalid filter 'dangling={value}'") from err
+            lists = app.engine.manifests.list()
+            self.listed = frozenset(m.digest for one in lists if one.names for m in one.members)
         elif name == "before":
             self.before = app.engine.images.get(value).created or 0
         elif name == "since":
@@ -134,10 +137,14 @@ class _Filters:
         created = image.created or 0
         return (
             all(_has_label(image, label) for label in self.labels)
-            and (self.dangling is None or self.dangling == (not image.names))
+            and (self.dangling is None or self.dangling == self._dangles(image))
             and (self.before is None or created < self.before)
             and (self.since is None or created > self.since)
         )
+
+    def _dangles(self, image: Image) -> bool:
+        """Whether nobody calls it by a name, its own or that of a list."""
+        return not image.names and image.digest not in self.listed
 
     def pass_list(self, listed: ManifestList) -> bool:
         """A list has no labels, and nobody knows its age."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import inspect_network, output, streams
 from pycontain.cli.flags import FORMAT, Flag, Verb
-from pycontain.cli.ps import network_names, volume_names
-from pycontain.cli.template import GoMap, to_json
+from pycontain.cli.ps import health_of, network_names, volume_names
+from pycontain.cli.template import GoMap, GoStruct, to_json
 from pycontain.engine import effective
 from pycontain.errors import InvalidInput, NotFound, PycontainError
 from pycontain.runtime.limits import swap
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         DeviceRate,
         DeviceRule,
         ExitRecord,
+        HealthCheck,
+        ImageConfig,
         Mount,
         RunOptions,
     )
@@ -45,7 +47,7 @@ def container_document(app: App, view: View) -> dict[str, Any]:
         "Created": output.rfc3339(container.created),
         "Path": path,
         "Args": arguments,
-        "State": _state(view.status),
+        "State": GoStruct({**_state(view.status), **_health(view)}, "Health"),
         "Totals": None if view.status.record is None else _totals(view.status.record),
         "Image": container.image_id,
         "ResolvConfPath": paths.resolv_conf,
@@ -53,7 +55,8 @@ def container_document(app: App, view: View) -> dict[str, Any]:
         "HostsPath": paths.hosts,
         "LogPath": paths.log if has_log else "",
         "Name": f"/{container.name}",
-        "RestartCount": 0,
+        **({"Pod": container.options.pod} if container.options.pod else {}),
+        "RestartCount": _restart_count(view),
         "Driver": "overlay",
         "Platform": "linux",
         "MountLabel": "",
@@ -91,12 +94,13 @@ def _apparmor(options: RunOptions) -> str:
 
 def _state(status: Status) -> dict[str, Any]:
     record = status.record
-    ended = record is not None and status.state in ("exited", "created")
+    ended = record is not None and status.state in ("exited", "restarting", "created")
     return {
         "Status": status.state,
-        "Running": status.state in ("running", "paused"),
+        # docker's word for one that restarts is both
+        "Running": status.state in ("running", "paused", "restarting"),
         "Paused": status.state == "paused",
-        "Restarting": False,
+        "Restarting": status.state == "restarting",
         # docker's field is a truth value; Totals has null where memory is not accounted for
         "OOMKilled": bool(record is not None and ended and record.oom_killed),
         "Dead": False,
@@ -106,6 +110,39 @@ def _state(status: Status) -> dict[str, Any]:
         "StartedAt": output.rfc3339(status.started),
         "FinishedAt": output.rfc3339(record.finished if record is not None else None),
     }
+
+
+def _health(view: View) -> dict[str, Any]:
+    """Return of the state what probes found; docker has nothing there where none are made."""
+    known = health_of(view)
+    if known is None:
+        return {}
+    from pycontain.engine import health
+
+    return {"Health": health.document(known, output.rfc3339)}
+
+
+def _check(check: HealthCheck | None) -> dict[str, Any]:
+    if check is None:
+        return {}
+    from pycontain.engine.health import check_document
+
+    return {"Healthcheck": check_document(check)}
+
+
+def _restart_count(view: View) -> int:
+    if view.container.options.restart is None:
+        return 0
+    from pycontain.engine import supervision
+
+    return supervision.load(view.paths).count
+
+
+def _restart_policy(options: RunOptions) -> dict[str, Any]:
+    policy = options.restart
+    if policy is None:
+        return {"Name": "no", "MaximumRetryCount": 0}
+    return {"Name": policy.name, "MaximumRetryCount": policy.most}
 
 
 def _totals(record: ExitRecord) -> dict[str, Any]:
@@ -139,7 +176,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "NetworkMode": network_names(container)[0],
         "PortBindings": inspect_network.port_bindings(options),
         "PublishAllPorts": options.publish_all,
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": _restart_policy(options),
         "AutoRemove": options.remove,
         "Annotations": GoMap(options.annotations),
         "CapAdd": _capabilities(options.cap_add) or None,
@@ -309,7 +346,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
 def _config(container: Container) -> dict[str, Any]:
     options, image = container.options, container.config
-    return {
+    fields = {
         "Hostname": options.hostname or container.id[:12],
         "Domainname": options.domainname or "",
         "User": image.user if options.user is None else options.user,
@@ -326,8 +363,10 @@ def _config(container: Container) -> dict[str, Any]:
         "StopSignal": options.stop_signal or image.stop_signal or "SIGTERM",
         "ExposedPorts": inspect_network.exposed(options, image),
         "StopTimeout": container.stop_timeout,
+        **_check(effective.health_check(options, image)),
         "Timezone": options.tz or "",
     }
+    return GoStruct(fields, "Healthcheck")
 
 
 def image_document(app: App, image: Image) -> dict[str, Any]:
@@ -345,20 +384,7 @@ def image_document(app: App, image: Image) -> dict[str, Any]:
         "Created": None if image.created is None else output.rfc3339(image.created),
         "DockerVersion": whole["docker_version"],
         "Author": whole["author"],
-        "Config": {
-            "User": config.user,
-            "Env": config.env or [],
-            "Cmd": config.cmd,
-            "Entrypoint": config.entrypoint,
-            "WorkingDir": config.working_dir,
-            "Volumes": GoMap(config.volumes or {}),
-            "ExposedPorts": GoMap(config.exposed_ports or {}),
-            "Labels": GoMap(config.labels or {}),
-            "StopSignal": config.stop_signal,
-            "OnBuild": config.on_build,
-            "Shell": config.shell,
-            **({"Healthcheck": check} if (check := whole["healthcheck"]) else {}),
-        },
+        "Config": _image_config(config, whole["healthcheck"]),
         "Architecture": image.architecture,
         "Variant": image.variant,
         "Os": image.os,
@@ -368,6 +394,24 @@ def image_document(app: App, image: Image) -> dict[str, Any]:
         "GraphDriver": _image_driver(app, image),
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
     }
+
+
+def _image_config(config: ImageConfig, check: dict[str, Any] | None) -> dict[str, Any]:
+    fields = {
+        "User": config.user,
+        "Env": config.env or [],
+        "Cmd": config.cmd,
+        "Entrypoint": config.entrypoint,
+        "WorkingDir": config.working_dir,
+        "Volumes": GoMap(config.volumes or {}),
+        "ExposedPorts": GoMap(config.exposed_ports or {}),
+        "Labels": GoMap(config.labels or {}),
+        "StopSignal": config.stop_signal,
+        "OnBuild": config.on_build,
+        "Shell": config.shell,
+        **({"Healthcheck": check} if check else {}),
+    }
+    return GoStruct(fields, "Healthcheck")
 
 
 def _whole(app: App, image: Image) -> dict[str, Any]:

@@ -83,13 +83,25 @@ def _rm(app: App, values: Values, arguments: list[str]) -> int:
     return app.each(arguments, act)
 
 
-def _wait(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
+def _wait(app: App, values: Values, arguments: list[str]) -> int:
+    conditions = [word for words in values["condition"] for word in words.split(",")]
+
     def act(name: str) -> None:
-        code = app.engine.containers.wait(name)
+        code = _awaited(app, name, conditions) if conditions else app.engine.containers.wait(name)
         streams.write(f"{code}\n")
         streams.flush()
 
     return app.each(arguments, act)
+
+
+def _awaited(app: App, name: str, conditions: list[str]) -> int:
+    """Wait for one of `conditions`; return the exit code, as podman -1 where it has not ended."""
+    containers = app.engine.containers
+    ended = {"exited", "stopped"}
+    # One that --rm removes is waited for by its process, and heard of however soon it is gone.
+    if ended.issuperset(conditions) or containers.wait_for(name, conditions) in ended:
+        return containers.wait(name)
+    return -1
 
 
 STOP = Verb(
@@ -154,9 +166,21 @@ RM = Verb(
 
 WAIT = Verb(
     "wait",
-    "CONTAINER [CONTAINER...]",
+    _SEVERAL,
     "Block until one or more containers stop, then print their exit codes",
     _wait,
+    flags=(
+        Flag(
+            "condition",
+            "wait for this instead, or for one of several: running, paused, healthy, unhealthy, "
+            "exited, removed (prints -1 where it has not ended)",
+            kind="list",
+            metavar="condition",
+        ),
+    ),
     least=1,
-    examples=(("pycontain wait job", "prints 0 when it went well"),),
+    examples=(
+        ("pycontain wait job", "prints 0 when it went well"),
+        ("pycontain wait --condition healthy db", "until its health check says so"),
+    ),
 )

@@ -81,6 +81,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "prune": "pycontain.cli.prune:CONTAINER_PRUNE",
         },
     ),
+    "healthcheck": ("Probe a container", {"run": "pycontain.cli.healthcheck:RUN"}),
     "image": (
         "Manage images",
         {
@@ -124,14 +125,42 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "remove": "pycontain.cli.network:RM",
         },
     ),
+    "pod": (
+        "Manage pods: containers that share namespaces",
+        {
+            **{
+                name: f"pycontain.cli.pod:{name.upper()}"
+                for name in (
+                    "create",
+                    "exists",
+                    "kill",
+                    "pause",
+                    "prune",
+                    "restart",
+                    "rm",
+                    "start",
+                    "stop",
+                    "unpause",
+                )
+            },
+            **{
+                name: f"pycontain.cli.pod_show:{name.upper()}"
+                for name in ("inspect", "logs", "ps", "stats", "top")
+            },
+            "list": "pycontain.cli.pod_show:PS",
+            "ls": "pycontain.cli.pod_show:PS",
+        },
+    ),
     "system": (
         "Manage the store, and look at the machine",
         {
+            "boot": "pycontain.cli.boot:BOOT",
             "check": "pycontain.cli.check:CHECK",
             "df": "pycontain.cli.disk:DF",
             "events": "events",
             "info": "info",
             "prune": "pycontain.cli.prune:SYSTEM_PRUNE",
+            "unit": "pycontain.cli.boot:UNIT",
         },
     ),
     "volume": (

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import streams
-from pycontain.cli.flags import Flag, Verb, switch
-from pycontain.errors import InvalidInput
+from pycontain.cli.flags import Flag, Verb, pair, switch
 
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values
@@ -16,20 +15,13 @@ if TYPE_CHECKING:
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InvalidInput("not NAME=VALUE")
-    return name, value
-
-
 def _words(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
 _DETAILS = (
     Flag("annotation", "say NAME=VALUE of it in the list", kind="list", metavar="name=value",
-         convert=_pair),
+         convert=pair),
     Flag("arch", "the architecture that it is for, as arm64", metavar="architecture"),
     Flag("os", "the system that it is for, as linux", metavar="system"),
     Flag("os-features", "what the system has to have, between commas", kind="list",

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from pycontain.engine.containers import View
     from pycontain.engine.sizes import Sizes
     from pycontain.model.container import Container, PortBinding
+    from pycontain.model.health import Health
     from pycontain.model.status import Status
 
 SHORT_ID = 12
 _COMMAND_WIDTH = 20
 _MOUNT_WIDTH = 15
+_VERDICTS = ("starting", "healthy", "unhealthy", "none")
 _STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+_SHOWN = ("running", "paused", "restarting")  # without --all
 
 LISTING = output.Listing(
     kind="*formatter.ContainerContext",
@@ -44,18 +47,21 @@ LISTING = output.Listing(
         "Mounts": "MOUNTS",
         "Networks": "NETWORKS",
         "LocalVolumes": "LOCAL VOLUMES",
+        "Pod": "POD ID",
+        "PodName": "PODNAME",
     },
     table="{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     quiet="{{.ID}}",
 )
 
 
-def status_words(status: Status, now: int) -> str:
-    """Return a container's state in docker's words, ``Up 2 seconds``.
+def status_words(status: Status, now: int, health: Health | None = None) -> str:
+    """Return a container's state in docker's words, ``Up 2 seconds (healthy)``.
 
     Args:
         status: the state.
         now: nanoseconds since the epoch.
+        health: what its probes found; None where none are made of it.
     """
     if status.state == "created":
         return "Created"
@@ -67,8 +73,37 @@ def status_words(status: Status, now: int) -> str:
         # why 137 is 137: docker says it in inspect only
         memory = " (OOM killed)" if record.oom_killed else ""
         return f"Exited ({code}) {output.ago(record.finished, now)}{memory}"
+    if status.state == "restarting":
+        return _restarting_words(status, now)
     since = "" if status.started is None else f" {_since(status.started, now)}"
-    return f"Up{since} (Paused)" if status.state == "paused" else f"Up{since}"
+    if status.state == "paused":
+        return f"Up{since} (Paused)"
+    return f"Up{since}" if health is None else f"Up{since} ({_health_words(health)})"
+
+
+def _restarting_words(status: Status, now: int) -> str:
+    record = status.record
+    code = 0 if record is None else record.code
+    ended = now if record is None or record.finished is None else record.finished
+    return f"Restarting ({code}) {output.ago(ended, now)}"
+
+
+def _health_words(health: Health) -> str:
+    return "health: starting" if health.status == "starting" else health.status
+
+
+def health_of(view: View) -> Health | None:
+    """Return how a container is; None where no probes are made of it.
+
+    Raises:
+        StoreError: a document is damaged.
+    """
+    container = view.container
+    if container.options.health is None and container.config.healthcheck is None:
+        return None
+    from pycontain.engine import health
+
+    return health.of(view)
 
 
 def _since(moment: int, now: int) -> str:
@@ -150,7 +185,7 @@ def row(view: View, now: int, full: bool, sizes: Sizes | None = None) -> dict[st
         # nothing rather than docker's 0B where nobody asked: measuring walks through all files
         "Size": "" if sizes is None else _size(sizes),
         "State": view.status.state,
-        "Status": status_words(view.status, now),
+        "Status": status_words(view.status, now, health_of(view)),
         "Names": container.name,
         "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
         "Label": lambda name: labels.get(name, ""),
@@ -286,6 +321,26 @@ def _by_expose(values: list[str], views: Sequence[View]) -> Callable[[View], boo
     return lambda view: not wanted.isdisjoint(_shown_ports(view)[1])
 
 
+def _pod_names(app: App) -> dict[str, str]:
+    """Return what pods are called: id → name."""
+    from pycontain.pod.pods import Pods
+
+    return Pods(app.engine).names()
+
+
+def _with_ids(app: App, filters: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The filters, pods by their ids."""
+    if all(name != "pod" for name, _ in filters):
+        return list(filters)
+    ids = {called: identity for identity, called in _pod_names(app).items()}
+    return [(name, ids.get(value, value) if name == "pod" else value) for name, value in filters]
+
+
+def _by_pod(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
+    starts = tuple(values)
+    return lambda view: view.container.options.pod.startswith(starts)
+
+
 def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
     def matches(view: View) -> bool:
         container = view.container
@@ -296,8 +351,20 @@ def _by_volume(values: list[str], views: Sequence[View]) -> Callable[[View], boo
     return matches
 
 
+def _by_health(values: list[str], views: Sequence[View]) -> Callable[[View], bool]:  # noqa: ARG001 - one signature for a table
+    for value in values:
+        if value not in _VERDICTS:
+            known = ", ".join(_VERDICTS)
+            raise InvalidInput(f"Unrecognised filter value for health: {value}", f"one of {known}")
+
+    def matches(view: View) -> bool:
+        found = health_of(view)
+        return ("none" if found is None else found.status) in values
+
+    return matches
+
+
 _REFUSED = {
-    "health": "there are no health checks yet",
     "is-task": "there are no services, so no tasks of them",
 }
 _FILTERS = {
@@ -305,10 +372,12 @@ _FILTERS = {
     "before": _by_before,
     "exited": _by_exited,
     "expose": _by_expose,
+    "health": _by_health,
     "id": _by_id,
     "label": _by_label,
     "name": _by_name,
     "network": _by_network,
+    "pod": _by_pod,
     "publish": _by_publish,
     "since": _by_since,
     "status": _by_status,
@@ -334,14 +403,14 @@ def filtered(views: Sequence[View], filters: Sequence[tuple[str, str]]) -> list[
 
 
 def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[View]:
-    filters: list[tuple[str, str]] = values["filter"]
+    filters = _with_ids(app, values["filter"])
     last = 1 if values["latest"] else values["last"]
     every = values["all"] or last > 0 or any(name == "status" for name, _ in filters)
     # filters that name a container must find it though it does not run
     views = app.engine.containers.list(all=every or bool(filters), problems=problems)
     chosen = filtered(views, filters)
     if not every:
-        chosen = [view for view in chosen if view.status.state in ("running", "paused")]
+        chosen = [view for view in chosen if view.status.state in _SHOWN]
     return chosen[:last] if last > 0 else chosen
 
 
@@ -365,6 +434,9 @@ def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 
     sized = not values["quiet"] and (values["size"] or ".Size" in (form or ""))
     if values["size"] and not values["quiet"] and form in (None, "", "table"):
         form = f"table {LISTING.table}\t{{{{.Size}}}}"
+    if values["pod"] and not values["quiet"] and form in (None, "", "table"):
+        form = f"table {LISTING.table}\t{{{{.Pod}}}}\t{{{{.PodName}}}}"
+    names = _pod_names(app) if ".Pod" in (form or "") else None
     rows = []
     known: dict[tuple[str, str], bool] = {}
     for view in _selected(app, values, problems):
@@ -375,9 +447,17 @@ def _ps(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 
         except PycontainError as err:
             problems.append(err)
             sizes = None
-        fields = row(view, now, values["no-trunc"], sizes)
+        try:
+            fields = row(view, now, values["no-trunc"], sizes)
+        except PycontainError as err:
+            problems.append(err)
+            continue
         if not values["quiet"]:
             fields["Image"] = _image(app, view, known)
+        if names is not None:
+            pod = view.container.options.pod
+            fields["Pod"] = pod if values["no-trunc"] else pod[:SHORT_ID]
+            fields["PodName"] = names.get(pod, "")
         rows.append(fields)
     streams.write(LISTING.render(rows, form, values["quiet"]))
     # a damaged container hides no other
@@ -403,6 +483,7 @@ PS = Verb(
         ),
         switch("latest", "show the latest created container, in any state", short="l"),
         switch("no-trunc", "do not truncate"),
+        switch("pod", "show which pod each is in", short="p"),
         switch("quiet", "print only ids", short="q"),
         switch("size", "show what each wrote, and all that it sees", short="s"),
     ),

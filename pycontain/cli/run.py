@@ -78,6 +78,10 @@ def _options(app: App, values: Values, arguments: list[str]) -> RunOptions:
     if values["replace"] and options.name is None:
         raise InvalidInput("--replace: it takes the --name of the container to replace")
     _pull(app, values["pull"], options.image)
+    if values["pod"]:
+        from pycontain.cli.pod import join
+
+        return join(app, values["pod"], values, options)
     return options
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pycontain.cli import environment
 from pycontain.cli.flags import Flag, Refused, integer, switch, wait_seconds
+from pycontain.cli.health import HEALTH_FLAGS, health_check
 from pycontain.cli.limits import CREATE_FLAGS, create_fields
 from pycontain.config import BUILT_IN, LOG_DRIVERS, ORIGIN_BUILT_IN
 from pycontain.errors import InvalidInput
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from pycontain.cli.flags import Values
     from pycontain.config import Config
-    from pycontain.model.container import Mount, Publish
+    from pycontain.model.container import Mount, Publish, RestartPolicy
 
 
 # Go's words for what uname(2) says, and the variants that every such processor is.
@@ -68,6 +69,22 @@ def _expose(text: str) -> tuple[str, ...]:
     from pycontain.network.ports import parse_expose
 
     return parse_expose(text)
+
+
+def _restart(values: Values) -> RestartPolicy | None:
+    word: str = values["restart"]
+    if not word:
+        return None
+    from pycontain.model.restart import parse_restart, split_restart
+
+    try:
+        split_restart(word)
+    except InvalidInput as err:
+        raise Refused(err.message, err.hint, 125) from err  # of `create` too, as docker
+    policy = parse_restart(word)
+    if policy is not None and values["rm"]:
+        raise Refused("conflicting options: cannot specify both --restart and --rm", None, 125)
+    return policy
 
 
 def _log_option(text: str) -> tuple[str, str]:
@@ -199,6 +216,7 @@ CONTAINER_FLAGS = (
         metavar="os[/arch[/variant]]",
         convert=_platform,
     ),
+    Flag("pod", "put it into this pod, or into a new one", metavar="pod|new:name"),
     switch("privileged", "all capabilities, all devices, no masks, no filter"),
     Flag(
         "publish",
@@ -219,6 +237,12 @@ CONTAINER_FLAGS = (
     ),
     switch("read-only", "mount the root file system read-only"),
     switch("replace", "remove a container that has the same --name, killed if it runs"),
+    Flag(
+        "restart",
+        "start it again when it ends: no (default), on-failure[:most], always or unless-stopped",
+        metavar="policy",
+        default="",
+    ),
     switch("rm", "remove the container when it ends"),
     Flag(
         "security-opt",
@@ -277,6 +301,7 @@ CONTAINER_FLAGS = (
     ),
     environment.WORKDIR,
     *CREATE_FLAGS,
+    *HEALTH_FLAGS,
 )
 """The flags that ``run`` and ``create`` share."""
 
@@ -294,9 +319,9 @@ def _default_network(settings: Config) -> str:
     return settings.network if outside.is_usable() else "none"
 
 
-def _network_fields(values: Values, settings: Config) -> dict[str, Any]:
+def network_fields(values: Values, settings: Config) -> dict[str, Any]:
     """Return the fields of ``RunOptions`` that tell of networks and ports."""
-    default = _default_network(settings)
+    default = "none" if _is_member(values) else _default_network(settings)
     mode, networks = choice.resolve(
         values["network"], default, ip=values["ip"] or "", ip6=values["ip6"] or "",
         mac=values["mac-address"] or "", aliases=values["network-alias"],
@@ -309,9 +334,17 @@ def _network_fields(values: Values, settings: Config) -> dict[str, Any]:
         "network": mode,
         "networks": networks,
         "publish": tuple(dict.fromkeys(asked)),
-        "publish_all": values["publish-all"],
-        "expose": tuple(dict.fromkeys(port for ports in values["expose"] for port in ports)),
+        "publish_all": values.get("publish-all", False),
+        "expose": tuple(
+            dict.fromkeys(port for ports in values.get("expose", ()) for port in ports)
+        ),
     }
+
+
+def _is_member(values: Values) -> bool:
+    """Whether the container is to be in a pod that is there: networks and ports are that one's."""
+    pod: str = values.get("pod", None) or ""
+    return bool(pod) and not pod.startswith("new:")
 
 
 def _all_mounts(values: Values) -> tuple[Mount, ...]:
@@ -401,7 +434,8 @@ def _check_conflicts(values: Values, options: RunOptions) -> None:
             raise InvalidInput(f"conflicting options: {words}")
 
 
-def _hostname(values: Values) -> str | None:
+def hostname_of(values: Values) -> str | None:
+    """Return what ``--hostname`` says."""
     word: str | None = values["hostname"] or None
     return None if word is None else parse.parse_hostname(word)
 
@@ -411,7 +445,7 @@ def _domainname(values: Values) -> str | None:
     return None if word is None else parse.parse_domainname(word)
 
 
-def _labels(values: Values) -> dict[str, str]:
+def labels_of(values: Values) -> dict[str, str]:
     """Return the labels of the files and of the command line, which counts more."""
     try:
         files = [label for path in values["label-file"] for label in parse.parse_label_file(path)]
@@ -474,9 +508,9 @@ def run_options(values: Values, arguments: list[str], settings: Config = BUILT_I
         user=values["user"],
         group_add=tuple(values["group-add"]),
         env=environment.environment(values),
-        labels=_labels(values),
+        labels=labels_of(values),
         annotations=dict(values["annotation"]),
-        hostname=_hostname(values),
+        hostname=hostname_of(values),
         domainname=_domainname(values),
         add_host=tuple(values["add-host"]),
         dns=tuple(values["dns"]),
@@ -511,8 +545,11 @@ def run_options(values: Values, arguments: list[str], settings: Config = BUILT_I
         log_driver=log.driver,
         log_max_size=log.max_size,
         log_max_files=log.max_files,
-        **_network_fields(values, settings),
+        health=health_check(values),
+        restart=_restart(values),
+        **network_fields(values, settings),
         **_with_limits(create_fields(values), settings),
     )
-    _check_conflicts(values, options)
+    if not _is_member(values):  # of that the pod tells
+        _check_conflicts(values, options)
     return options

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pycontain.model.stats import Pressure, Stats
 
 _SHORT_ID = 12
-_INTERVAL = 1.0  # seconds between two rounds
-_GLANCE = 0.5  # and between the two that one look at the CPU needs
+INTERVAL = 1.0  # seconds between two rounds
+GLANCE = 0.5  # and between the two that one look at the CPU needs
 _UNKNOWN = "--"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 # Cursor to the corner; what is left of a line; what is left of the screen (ECMA-48 CUP, EL, ED).
@@ -151,11 +151,11 @@ def _stats(app: App, values: Values, arguments: list[str]) -> int:
     form = values["format"]
     if values["no-stream"]:
         watch.round()
-        time.sleep(_GLANCE)
+        time.sleep(GLANCE)
         streams.write(LISTING.render(watch.round(), form, False))
         return app.report(watch.problems)
     redraw = sys.stdout.isatty() and (not form or form.startswith("table"))
-    pause = _GLANCE
+    pause = GLANCE
     while True:
         text = LISTING.render(watch.round(), form, False)
         if watch.over():
@@ -163,7 +163,7 @@ def _stats(app: App, values: Values, arguments: list[str]) -> int:
         streams.write(_screen(text) if redraw else text)
         streams.flush()
         time.sleep(pause)
-        pause = _INTERVAL
+        pause = INTERVAL
 
 
 def _screen(text: str) -> str:

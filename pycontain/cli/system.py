@@ -90,7 +90,7 @@ def _info_document(app: App) -> dict[str, Any]:
     machine = os.uname()
     return {
         "Containers": len(states),
-        "ContainersRunning": states.count("running"),
+        "ContainersRunning": states.count("running") + states.count("restarting"),
         "ContainersPaused": states.count("paused"),
         "ContainersStopped": states.count("created") + states.count("exited"),
         "Images": len(engine.images.list()),

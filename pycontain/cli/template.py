@@ -5,8 +5,9 @@ output". There are fields, variables, pipelines, ``if``, ``range``, ``with``, tr
 and docker's functions; ``define``, ``template``, ``block``, ``break`` and ``continue`` are refused.
 
 A template is compiled to a small tree once and rendered for each object. Objects are JSON-like: a
-dict stands for a Go struct, so a key that it lacks is an error; a ``GoMap`` stands for a Go map, so
-a key that it lacks is ``<no value>``. A callable in a dict is a method.
+dict stands for a Go struct, so a key that it lacks is an error (a ``GoStruct`` knows of some that
+are empty, and left out of JSON); a ``GoMap`` stands for a Go map, so a key that it lacks is
+``<no value>``. A callable in a dict is a method.
 """
 
 from __future__ import annotations
@@ -29,6 +30,14 @@ class GoMap(dict[str, Any]):
 
     def __init__(self, *items: Any, **more: Any) -> None:
         super().__init__(sorted(dict(*items, **more).items()))
+
+
+class GoStruct(dict[str, Any]):
+    """A dict that lacks some fields because they are empty: nil in a template, absent in JSON."""
+
+    def __init__(self, fields: dict[str, Any], *empty: str) -> None:
+        super().__init__(fields)
+        self.empty = empty
 
 
 def _fail(reason: str, line: int = 1) -> NoReturn:
@@ -251,7 +260,7 @@ class _Chain(_Operand):
         if isinstance(value, dict):
             if name in value:
                 return value[name]
-            if isinstance(value, GoMap):
+            if isinstance(value, GoMap) or (isinstance(value, GoStruct) and name in value.empty):
                 return None
             if kind is not None:
                 self.fail(f"can't evaluate field {name} in type {kind}")

@@ -28,6 +28,7 @@ from pycontain.errors import (
     CommandNotFound,
     Conflict,
     InvalidInput,
+    InvalidState,
     KernelError,
     NotExecutable,
     NotFound,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.cancel import Cancel
     from pycontain.engine.images import Images
+    from pycontain.engine.launch import Joined
     from pycontain.engine.layers import Change, Layers
     from pycontain.engine.logs import LogEntry
     from pycontain.engine.new_mounts import NewMounts
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from pycontain.engine.volumes import Volumes
     from pycontain.image.store import Image
     from pycontain.model.container import ExecOptions, ImageConfig, PortBinding, RunOptions
+    from pycontain.model.health import Health, Probe
     from pycontain.model.network import Attachment as Place
     from pycontain.model.stats import Stats
     from pycontain.runtime.attachment import Attachment
@@ -89,7 +92,7 @@ class Finisher:
         self.remove = remove
 
     def __call__(self) -> None:
-        """Remove it, or give back what it had in networks."""
+        """Remove it, or give back what it had in networks, and see that it is started again."""
         if self.remove:
             self.containers.finish(self.identity)
         else:
@@ -162,6 +165,7 @@ class Containers:
             self._make_room(options.name)
         paths = self._layout.container(identity)
         with (
+            self._membership(options),
             files.Lock(paths.lock),
             self._images.using(image),
             planned.using(self._layout, self._images, identity) if planned else _nothing(),
@@ -198,6 +202,14 @@ class Containers:
             self._events.tell("create", container)
         return container
 
+    def _membership(self, options: RunOptions) -> contextlib.AbstractContextManager[object]:
+        """Hold the lock of the pod that a new container is in: it is not removed meanwhile."""
+        if not options.pod:
+            return _nothing()
+        from pycontain.engine import sandbox
+
+        return sandbox.locked(self._layout, options.pod)
+
     def _plan_mounts(
         self, options: RunOptions, config: ImageConfig, image: Callable[[str], Image]
     ) -> NewMounts | None:
@@ -215,7 +227,7 @@ class Containers:
 
     def _make_room(self, name: str) -> None:
         """Remove the container that has a name, if there is one."""
-        holder = self._holder(name.removeprefix("/"))
+        holder = self.holder(name.removeprefix("/"))
         if holder is not None:
             with contextlib.suppress(NotFound):  # gone meanwhile
                 self.remove(holder, force=True)
@@ -235,6 +247,12 @@ class Containers:
 
             zone.check(options)
         connections.check(options, self._layout)
+        if options.health is not None:
+            from pycontain.engine import health
+
+            health.validate(options.health)
+        if options.restart is not None and options.remove:
+            raise InvalidInput("conflicting options: a restart policy and the removal at the end")
         if not any(getattr(options, name) not in (None, (), {}) for name in _LIMITING):
             return options
         from pycontain.engine import limits
@@ -248,7 +266,7 @@ class Containers:
             try:
                 files.claim(self._layout.name(name), identity, durable=durable)
             except Conflict:
-                holder = self._holder(name)
+                holder = self.holder(name)
                 if holder is None:
                     continue
                 if holder == identity:
@@ -262,8 +280,10 @@ class Containers:
             else:
                 return name
 
-    def _holder(self, name: str) -> str | None:
-        """Return the id that holds `name`; a claim left by a killed command is removed: None."""
+    def holder(self, name: str) -> str | None:
+        """Return the id of the container or pod that holds `name`; a claim left by a killed command
+        is removed: None.
+        """
         path = self._layout.name(name)
         try:
             identity = files.read_word(path)
@@ -273,6 +293,11 @@ class Containers:
             raise StoreError(
                 f"container name {name}: {path}: damaged: not an id", "remove that file"
             )
+        if self._layout.has_pod(identity):
+            from pycontain.engine import sandbox
+
+            if sandbox.has_name(self._layout, identity, name):
+                return identity
         paths = self._layout.container(identity)
         if records.exists(paths) and _is_called(paths, name):
             return identity
@@ -336,7 +361,21 @@ class Containers:
             container = records.load(paths)
         except NotFound:
             raise NotFound(missing) from None
-        return View(container, freezer.seen(container, self._status(paths)), paths)
+        return View(container, self._seen(container, paths, self._status(paths), freezer), paths)
+
+    def _seen(
+        self, container: Container, paths: ContainerPaths, status: Status, freezer: Freezer
+    ) -> Status:
+        """The status, in which one whose cgroup is frozen is paused, and one that is about to be
+        started again is restarting.
+        """
+        status = freezer.seen(container, status)
+        options = container.options
+        if not (options.restart or options.health or container.config.healthcheck):
+            return status
+        from pycontain.engine import supervision
+
+        return supervision.seen(self._layout, container, paths, status)
 
     def _status(self, paths: ContainerPaths) -> Status:
         try:
@@ -345,7 +384,7 @@ class Containers:
                 return status
         except records.Lost:
             pass
-        with files.Lock(paths.lock):
+        with records.hold(paths):
             return self._settle(paths)
 
     def _settle(self, paths: ContainerPaths) -> Status:
@@ -454,7 +493,7 @@ class Containers:
                 # Its monitor's clean-up may be under way; if it was killed, this is it.
                 if due and self._clean(identity, wait=False):
                     continue
-                if every or view.status.state in ("running", "paused"):
+                if every or view.status.state in ("running", "paused", "restarting"):
                     found.append(view)
         self._sweep(known, called)
         return found
@@ -492,7 +531,7 @@ class Containers:
 
     def _sweep_claim(self, name: str) -> None:
         try:
-            self._holder(name)
+            self.holder(name)
         except StoreError:
             return  # damaged: whoever wants the name is told
 
@@ -525,6 +564,7 @@ class Containers:
             CommandNotFound, NotExecutable: the command cannot be started.
             PycontainError: as for ``create`` and ``start``.
         """
+        _check_leash(options, leash=leash)
         with trace.Span("create the container"):
             # One that is removed at its end has ended with the boot.
             container = self.create(
@@ -553,6 +593,7 @@ class Containers:
         leash: bool = False,
         size: Size | None = None,
         descriptors: Sequence[int] = (),
+        after: str | None = None,
     ) -> Attachment | None:
         """Start a container; return a connection to it when `attach`.
 
@@ -564,6 +605,8 @@ class Containers:
             size: rows and columns of the caller's terminal.
             descriptors: of this process; the program has them as 3, 4, and so on. Not from a
                 worker's caller (ADR 11).
+            after: by its restart policy, after the end of that run; nothing is done where that is
+                not due any more. None: because a user wants it.
 
         Raises:
             InvalidState: it runs already.
@@ -576,15 +619,22 @@ class Containers:
             raise InvalidInput("hand over descriptors: an ordinary user's program cannot")
         identity = self.find(ref)
         paths = self._layout.container(identity)
-        with files.Lock(paths.lock) as lock:
+        if after is None or _is_due(paths, after):
+            self._start_sandbox(identity)
+        with records.hold(paths) as lock:
             try:
                 container = records.load(paths)
             except NotFound:
                 raise NotFound(f"No such container: {ref}") from None
-            check("start", container.name, self._paused(container, self._settle(paths)))
+            _check_leash(container.options, leash=leash)
+            if after is not None and not _is_due(paths, after):
+                return None
+            check("start", container.name, self._present(paths, container))
+            if after is None and container.options.restart is not None:
+                _begin_restarts(paths)
             self._remove_cgroup(identity)
             connections.leave(self._layout, identity)
-            joined = launch.joined_namespaces(container.options, self._join_target)
+            joined = self._joined(container.options)
             run = os.urandom(8).hex()
             order = launch.Order(
                 layout=self._layout, paths=paths, container=container, run=run,
@@ -611,10 +661,43 @@ class Containers:
             except BaseException:
                 self._remove_cgroup(identity)
                 raise
+        try:
+            self._wake(container)
+        except BaseException:
+            attachment.close()
+            raise
         if attach:
             return attachment
         attachment.close()
         return None
+
+    def _wake(self, container: Container) -> None:
+        """See that a supervisor is there for a container that has been started, or changed."""
+        options = container.options
+        if options.restart or options.health or container.config.healthcheck:
+            from pycontain.engine import supervision
+
+            if supervision.needs(container):
+                supervision.wake(self._layout)
+
+    def _start_sandbox(self, identity: str) -> None:
+        """Start what the containers of the pod share that a container is in, if it is in any."""
+        if os.path.isdir(self._layout.pods):
+            from pycontain.engine import sandbox
+
+            sandbox.ensure_for(self._layout, identity)
+
+    def _joined(self, options: RunOptions) -> dict[str, Joined]:
+        from pycontain.engine import launch
+
+        def find(kind: str, ref: str) -> tuple[int, int]:
+            if ref != options.pod:
+                return self._join_target(kind, ref)
+            from pycontain.engine import sandbox
+
+            return sandbox.target(self._layout, ref)
+
+        return launch.joined_namespaces(options, find)
 
     def _join_target(self, kind: str, ref: str) -> tuple[int, int]:
         """Return pid and start time of a running container's first process.
@@ -656,7 +739,7 @@ class Containers:
         order = launch.Order(
             layout=self._layout, paths=self._layout.container(identity), container=container,
             run="", rootless=self._rootless, attach=True, stdin=options.interactive, leash=False,
-            size=None, joined=launch.joined_namespaces(options, self._join_target), lock=-1,
+            size=None, joined=self._joined(options), lock=-1,
         )  # fmt: skip
         return launch.explain(order)
 
@@ -721,6 +804,10 @@ class Containers:
             InvalidState: it does not run.
         """
         view = self.get(ref)
+        if number in (signal.SIGKILL, view.container.stop_signal):
+            view = self._end_restarts(view)
+            if view.status.state == "restarting":
+                return
         check("kill", view.container.name, view.status)
         pidfd = self._open_init(view.paths)
         if pidfd is None:
@@ -743,7 +830,9 @@ class Containers:
             timeout: default the container's own; negative waits for ever.
             signal: default the container's own.
         """
-        view = self.get(ref)
+        view = self._end_restarts(self.get(ref))
+        if view.status.state == "restarting":
+            self._events.tell("stop", view.container)
         if view.status.state not in ("running", "paused"):
             return
         pidfd = self._open_init(view.paths)
@@ -758,6 +847,23 @@ class Containers:
                 os.close(pidfd)
         self._await_end(view.paths)
         self._events.tell("stop", view.container)
+
+    def _end_restarts(self, view: View) -> View:
+        """Note that a user stops a container. Returns it as it is then, or was: *restarting*.
+
+        Noted before the signal: who starts it again looks for that under the container's lock.
+        """
+        running = view.status.state in ("running", "paused", "restarting")
+        if view.container.options.restart is None or not running:
+            return view
+        from pycontain.engine import supervision
+
+        with records.hold(view.paths):
+            if not records.exists(view.paths):
+                raise NotFound(f"No such container: {view.container.name}")
+            supervision.note_stopped(view.paths)
+        now = self.get(view.container.id)
+        return now if now.status.state in ("running", "paused") else view
 
     def _signal(self, pidfd: int, container: Container, number: int) -> None:
         # Told first: its monitor may tell the end before we get to run again.
@@ -780,6 +886,25 @@ class Containers:
         self.stop(identity, timeout=timeout, signal=signal)
         self.start(identity)
         self._events.tell("restart", records.load(self._layout.container(identity)))
+
+    @told("start containers")
+    def boot(self, problems: list[PycontainError] | None = None) -> Sequence[Container]:  # type: ignore[valid-type]
+        """Start what is to run after a reboot, as the restart policies say.
+
+        ``always`` is started; ``unless-stopped`` too, unless a user had stopped it; ``on-failure``
+        where the reboot, or a failure before it, has ended it. What has run in this boot is left
+        alone, so this may be repeated.
+
+        Args:
+            problems: gets an error for each that cannot be read or started; without it the first
+                one is raised. The supervisor tries again to start it.
+
+        Returns:
+            Those that were started.
+        """
+        from pycontain.engine import boot
+
+        return boot.start_wanted(self, self._layout, problems)
 
     @told("pause container")
     def pause(self, ref: str) -> None:
@@ -808,7 +933,7 @@ class Containers:
                 container = records.load(paths)
             except NotFound:
                 raise NotFound(f"No such container: {ref}") from None
-            check(verb, container.name, self._paused(container, self._settle(paths)))
+            check(verb, container.name, self._present(paths, container))
             change(container, rootless=self._rootless)
             self._events.tell(verb, container)
 
@@ -883,10 +1008,11 @@ class Containers:
             write_about(paths, after)
         files.remove(self._layout.name(before.name))
 
-    def _paused(self, container: Container, status: Status) -> Status:
-        """The status, in which one whose cgroup is frozen is paused."""
+    def _present(self, paths: ContainerPaths, container: Container) -> Status:
+        """The status as users see it, after a lost run has been settled; the lock is held."""
+        status = self._settle(paths)
         with Freezer(rootless=self._rootless) as freezer:
-            return freezer.seen(container, status)
+            return self._seen(container, paths, status, freezer)
 
     @told("wait for container")
     def wait(self, ref: str, *, cancel: Cancel | None = None) -> int:
@@ -925,7 +1051,7 @@ class Containers:
         """
         deadline = Deadline(timeout)
         view = self.get(ref)
-        while view.status.state == "created" and view.status.record is None:
+        while _is_before_run(view.status):
             if deadline.over:
                 return None
             wait_readable((), 50, cancel)
@@ -941,6 +1067,75 @@ class Containers:
                 os.close(pidfd)
         return self._await_end(view.paths) or ExitRecord(run="", code=0)
 
+    @told("wait for container")
+    def wait_for(
+        self,
+        ref: str,
+        conditions: Sequence[str],
+        *,
+        timeout: float | None = None,
+        cancel: Cancel | None = None,
+    ) -> str | None:
+        """Block until the container is in one of the states that are named.
+
+        Args:
+            ref: id, name or start of the id.
+            conditions: ``created``, ``running``, ``paused``, ``healthy``, ``unhealthy``,
+                ``exited`` or ``stopped``, ``removing`` or ``removed``.
+            timeout: seconds; None for ever.
+            cancel: ends the wait.
+
+        Returns:
+            The condition that is met; None when the time is over.
+
+        Raises:
+            InvalidInput: an unknown condition, or none.
+            NotFound: there is no such container (any more).
+            InvalidState: it is to be healthy or unhealthy, and has no health check or has ended.
+            Cancelled: by `cancel`.
+        """
+        from pycontain.engine import waiting
+
+        waiting.check(conditions)
+        identity = self.find(ref)
+        return waiting.wait(
+            lambda: self.get(identity), self._layout.events, conditions,
+            timeout=timeout, cancel=cancel,
+        )  # fmt: skip
+
+    @told("look at container")
+    def health(self, ref: str) -> Health | None:
+        """Return how a container is, as its probes found; None where none are made of it.
+
+        Raises:
+            NotFound: there is none.
+            StoreError: a document is damaged.
+        """
+        from pycontain.engine import health
+
+        return health.of(self.get(ref))
+
+    @told("probe container")
+    def probe(self, ref: str, *, cancel: Cancel | None = None) -> Probe:
+        """Make one probe of a container now; nothing is noted of it.
+
+        Args:
+            ref: id, name or start of the id.
+            cancel: ends it.
+
+        Raises:
+            NotFound: there is none.
+            InvalidState: it does not run, is paused, or has no health check.
+            Cancelled: by `cancel`; the probe was killed.
+        """
+        from pycontain.engine import health, probe
+
+        container = self.get(ref).container
+        check = health.check_of(container)
+        if check is None:
+            raise InvalidState(f"container {container.name} has no health check")
+        return probe.run(self, container, check, cancel)
+
     def _open_init(self, paths: ContainerPaths) -> int | None:
         record = records.load_run(paths)
         if record is None or record.boot != process.boot_id():
@@ -949,6 +1144,7 @@ class Containers:
 
     def _await_end(self, paths: ContainerPaths) -> ExitRecord | None:
         """Wait for the record of the present run; a lost run is settled."""
+        run = records.last_run(paths)
         pidfd = self._open_init(paths)
         if pidfd is not None:
             try:
@@ -964,6 +1160,8 @@ class Containers:
             if status.state not in ("running", "paused"):
                 _await_told(paths)
                 return status.record
+            if records.last_run(paths) != run:
+                return records.load_exit(paths, run)  # it was started again
             # Its process is dead; its monitor drains the output and writes the record.
             time.sleep(pause)
             pause = min(pause * 2, 0.05)
@@ -996,7 +1194,7 @@ class Containers:
         try:
             try:
                 container = records.load(paths)
-                status = self._settle(paths)
+                status = self._present(paths, container)
             except NotFound:
                 if not os.path.isdir(paths.folder):
                     raise NotFound(f"No such container: {ref}") from None
@@ -1005,7 +1203,7 @@ class Containers:
                     raise
             else:
                 if not force:
-                    check("remove", container.name, self._paused(container, status))
+                    check("remove", container.name, status)
             self._end(paths, container)
             taken = volumes or (container is not None and container.options.remove)
             self._erase(identity, volumes=taken)
@@ -1058,8 +1256,14 @@ class Containers:
 
     @told("disconnect container")
     def disconnect(self, identity: str, run: str) -> None:
-        """Give back what a run that has ended had in networks, as its owner."""
+        """Give back what a run that has ended had in networks, as its owner, and see that there is
+        somebody to start it again.
+        """
         connections.leave(self._layout, identity, run)
+        with contextlib.suppress(NotFound):
+            container = records.load(self._layout.container(identity))
+            if container.options.restart is not None:
+                self._wake(container)
 
     def _clean(self, identity: str, *, wait: bool) -> bool:
         """Remove an ended container that was to be removed; True when it is gone."""
@@ -1165,12 +1369,13 @@ class Containers:
     # ---- changing ----
 
     @told("update container")
-    def update(self, ref: str, changes: Limits) -> Container:
+    def update(self, ref: str, changes: Limits, *, restart: str | None = None) -> Container:
         """Change a container's limits, now where it runs, and for its next starts.
 
         Args:
             ref: id, name or start of the id.
             changes: what is not said stays as it is.
+            restart: the restart policy in the words of ``--restart``, for the next end; None stays.
 
         Returns:
             The container as it is now.
@@ -1190,12 +1395,19 @@ class Containers:
                 before = records.load(paths)
             except NotFound:
                 raise NotFound(f"No such container: {ref}") from None
-            running = self._settle(paths).state in ("running", "paused")
-            container = limits.changed(before, changes)
-            limits.apply(container, changes, running=running, rootless=self._rootless)
+            status = self._settle(paths)
+            running = status.state in ("running", "paused")
+            container = before if restart is None else _with_policy(before, restart)
+            if restart is None or changes != Limits():
+                container = limits.changed(container, changes)
+                limits.apply(container, changes, running=running, rootless=self._rootless)
+            if restart is not None and status.record is not None:
+                _settle_restarts(paths, status.record.run)
             durable = not container.options.remove
             files.write_atomic(paths.document, files.dump(container), durable=durable)
         self._events.tell("update", container)
+        if running:
+            self._wake(container)
         return container
 
     # ---- files ----
@@ -1267,7 +1479,7 @@ class Containers:
             author: for the image's history.
             message: the same.
             changes: lines that change its configuration, as in a Dockerfile: CMD, ENTRYPOINT, ENV,
-                EXPOSE, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR.
+                EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR.
             pause: whether its processes wait until the files are packed. None: where they can, that
                 is, where it has a cgroup.
 
@@ -1405,6 +1617,55 @@ def hostname(container: Container) -> str:
     if container.options.uts == "host" or container.options.network == "host":
         return os.uname().nodename
     return container.id[:12]
+
+
+def _check_leash(options: RunOptions, *, leash: bool) -> None:
+    """Refuse to start again what is to end with its caller."""
+    if leash and options.restart is not None:
+        raise InvalidInput(
+            "conflicting options: a restart policy and a leash",
+            "leash=False lets the container go on without the calling process",
+        )
+
+
+def _is_before_run(status: Status) -> bool:
+    """Whether there is a run to come, and none to wait for yet."""
+    never = status.state == "created" and status.record is None
+    return never or status.state == "restarting"
+
+
+def _is_due(paths: ContainerPaths, run: str) -> bool:
+    from pycontain.engine import supervision
+
+    is_last = records.last_run(paths) == run
+    return is_last and supervision.is_due(supervision.load(paths), run)
+
+
+def _with_policy(container: Container, word: str) -> Container:
+    """The container with another restart policy."""
+    from pycontain.model.restart import parse_restart
+
+    policy = parse_restart(word)
+    if policy is not None and container.options.remove:
+        raise Conflict(
+            "restart policy cannot be updated because AutoRemove is enabled for the container"
+            f" {container.name}"
+        )
+    return replace(container, options=replace(container.options, restart=policy))
+
+
+def _settle_restarts(paths: ContainerPaths, run: str) -> None:
+    """Let a new policy be for ends that are still to come."""
+    from pycontain.engine import supervision
+
+    if supervision.ran_in_this_boot(paths):
+        supervision.note_settled(paths, run)
+
+
+def _begin_restarts(paths: ContainerPaths) -> None:
+    from pycontain.engine import supervision
+
+    supervision.begin(paths)
 
 
 def _monitor_lives(paths: ContainerPaths) -> bool | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Labels = dict[str, str]
 
-_ACTIVE = ("running", "paused")
+_ACTIVE = ("running", "paused", "restarting")
 _NEVER = 1 << 63  # nanoseconds; later than any time
 _REBASE = 2000  # characters of a path after which it is begun anew at a descriptor (PATH_MAX)
 

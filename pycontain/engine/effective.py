@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pycontain.model.container import ImageConfig
 from pycontain.model.parse import is_anonymous
 
 if TYPE_CHECKING:
-    from pycontain.model.container import Container, RunOptions
+    from pycontain.model.container import Container, HealthCheck, RunOptions
 
 
 def entrypoint(options: RunOptions, image: ImageConfig) -> list[str] | None:
@@ -30,6 +32,20 @@ def environment(options: RunOptions, image: ImageConfig) -> list[str]:
     return [line for line in options.env if "=" in line] + inherited
 
 
+def health_check(options: RunOptions, image: ImageConfig) -> HealthCheck | None:
+    """Return the health check as it is asked for: the image's, in place of what is not said.
+
+    None where neither says anything; it may be one that says only when, and one that says ``NONE``.
+    """
+    asked, inherited = options.health, image.healthcheck
+    if asked is None or inherited is None:
+        return asked or inherited
+    names = asked.__struct_fields__
+    return replace(
+        asked, **{name: getattr(asked, name) or getattr(inherited, name) for name in names}
+    )
+
+
 def configuration(container: Container) -> ImageConfig:
     """Return what an image has to say, so that its containers begin as this one did.
 
@@ -47,6 +63,7 @@ def configuration(container: Container) -> ImageConfig:
         exposed_ports=_ports(container),
         labels={**(image.labels or {}), **options.labels} or None,
         shell=image.shell,
+        healthcheck=health_check(options, image),
     )
 
 

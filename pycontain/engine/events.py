@@ -101,6 +101,10 @@ class Events:
         """Tell an event of a network, with `more` attributes (which container came or went)."""
         self._append("network", action, identity, {"name": name, "type": driver, **more})
 
+    def tell_pod(self, action: str, identity: str, name: str, labels: Mapping[str, str]) -> None:
+        """Tell an event of a pod."""
+        self._append("pod", action, identity, {**labels, "name": name})
+
     def _append(self, kind: str, action: str, identity: str, said: dict[str, str]) -> None:
         event = Event(time=time.time_ns(), type=kind, action=action, id=identity, attributes=said)
         try:
@@ -131,9 +135,9 @@ class Events:
                 they are those from now on, otherwise from the first that is kept.
             until: the same of the last one; what is to come is waited for.
             filters: ``container`` (id or name, or how one of them starts), ``image`` (id or name),
-                ``network`` (how its id or name starts), ``volume`` (how its name starts), ``event``
-                (action), ``type``, ``label`` (NAME or NAME=VALUE), ``scope`` (``local``): an event
-                passes that fits one value of each, of ``label`` all.
+                ``network`` and ``pod`` (how its id or name starts), ``volume`` (how its name
+                starts), ``event`` (action), ``type``, ``label`` (NAME or NAME=VALUE), ``scope``
+                (``local``): an event passes that fits one value of each, of ``label`` all.
             follow: False ends at the present.
             cancel: ends the iteration.
 
@@ -302,6 +306,14 @@ def _by_network(values: Sequence[str]) -> Test:
     return matches
 
 
+def _by_pod(values: Sequence[str]) -> Test:
+    starts = tuple(values)
+    return lambda event: (
+        event.type == "pod"
+        and (event.id.startswith(starts) or event.attributes.get("name", "").startswith(starts))
+    )
+
+
 def _by_action(values: Sequence[str]) -> Test:
     return lambda event: event.action in values or event.verb in values
 
@@ -334,6 +346,7 @@ _FILTERS: dict[str, Callable[[Sequence[str]], Test]] = {
     "image": _by_image,
     "label": _by_label,
     "network": _by_network,
+    "pod": _by_pod,
     "scope": _by_scope,
     "type": _by_type,
     "volume": _by_volume,

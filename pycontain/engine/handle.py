@@ -11,7 +11,7 @@ import msgspec
 from pycontain.engine import command as commands
 from pycontain.engine.command import Bounds
 from pycontain.errors import InvalidInput, NotFound
-from pycontain.model.container import ExecOptions, Limits, RunOptions
+from pycontain.model.container import ExecOptions, HealthCheck, Limits, RunOptions
 from pycontain.model.parse import parse_signal
 from pycontain.store import files
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pycontain.engine.tree import Tree
     from pycontain.image.store import Image
     from pycontain.model.container import Container, ExitRecord
+    from pycontain.model.health import Health, Probe
     from pycontain.model.result import ExecResult
     from pycontain.model.stats import Stats
     from pycontain.model.status import Status
@@ -231,17 +232,18 @@ class ContainerHandle:
         """
         self._containers.unpause(self.id)
 
-    def update(self, **limits: Any) -> None:
-        """Change its limits, also for its next start; what is not named stays.
+    def update(self, *, restart: str | None = None, **limits: Any) -> None:
+        """Change its limits, also for its next start, or its policy; what is not named stays.
 
         Args:
+            restart: the restart policy in the words of ``--restart``: ``no``, ``always`` …
             limits: fields of ``model.container.Limits``, as ``memory=64 << 20``.
 
         Raises:
             InvalidInput: there is no such limit.
             PycontainError: as for ``Containers.update``.
         """
-        self._containers.update(self.id, _limits(limits))
+        self._containers.update(self.id, _limits(limits), restart=restart)
 
     def kill(self, signal: int | str = "KILL") -> None:
         """Send its first process a signal.
@@ -269,6 +271,41 @@ class ContainerHandle:
             Cancelled: by `cancel`.
         """
         return self._containers.await_end(self.id, timeout=timeout, cancel=cancel)
+
+    @property
+    def health(self) -> Health | None:
+        """How it is, as its probes found; None where it has no health check or never ran."""
+        return self._containers.health(self.id)
+
+    def probe(self, *, cancel: Cancel | None = None) -> Probe:
+        """Make one probe now; its health does not change by that.
+
+        Raises:
+            InvalidState: it does not run, is paused, or has no health check.
+            Cancelled: by `cancel`.
+        """
+        return self._containers.probe(self.id, cancel=cancel)
+
+    def wait_for(
+        self, *conditions: str, timeout: float | None = None, cancel: Cancel | None = None
+    ) -> str | None:
+        """Block until it is in one of some states; see ``Containers.wait_for``.
+
+        Args:
+            conditions: ``running``, ``paused``, ``healthy``, ``unhealthy``, ``exited``,
+                ``removed`` …
+            timeout: seconds; None for ever.
+            cancel: ends the wait.
+
+        Returns:
+            The one that is met; None when the time is over.
+
+        Raises:
+            InvalidInput: an unknown condition.
+            InvalidState: it is to be healthy, and has no health check or has ended.
+            Cancelled: by `cancel`.
+        """
+        return self._containers.wait_for(self.id, conditions, timeout=timeout, cancel=cancel)
 
     def await_record(self, *, cancel: Cancel | None = None) -> ExitRecord:
         """Block until it does not run; return how its last run ended.
@@ -374,11 +411,28 @@ def _read_words(given: dict[str, Any]) -> None:
         from pycontain.network.ports import parse_publish
 
         given["publish"] = _read(given["publish"], parse_publish)
+    if "health" in given:
+        given["health"] = _check(given["health"])
+    if isinstance(given.get("restart"), str):
+        from pycontain.model.restart import parse_restart
+
+        given["restart"] = parse_restart(given["restart"])
     if "mounts" in given:
         from pycontain.model.parse import parse_volume
 
         here = os.getcwd()
         given["mounts"] = _read(given["mounts"], lambda word: (parse_volume(word, here),))
+
+
+def _check(given: Any) -> Any:
+    """Return a health check that is given as a command, for a shell or not, or as False: none."""
+    if given is False:
+        return HealthCheck(test=("NONE",))
+    if isinstance(given, str):
+        return HealthCheck(test=("CMD-SHELL", given))
+    if isinstance(given, (list, tuple)):
+        return HealthCheck(test=("CMD", *words(given)))
+    return given
 
 
 def _read(entries: Any, parse: Callable[[str], Sequence[Any]]) -> Any:
@@ -400,8 +454,9 @@ def run_options(
         image: as on the command line.
         command: replaces the image's when not empty.
         options: fields of ``RunOptions``; ``env`` also as a mapping, ``network`` as one word or
-            more of ``--network``, ``publish`` of ``-p``, ``mounts`` of ``-v``; ``idle``: nothing
-            but init.
+            more of ``--network``, ``publish`` of ``-p``, ``mounts`` of ``-v``; ``health`` as a
+            command, for a shell where it is a string, False for none; ``restart`` as ``--restart``;
+            ``idle``: nothing but init.
         settings: what they have that is not said.
 
     Raises:

@@ -54,6 +54,12 @@ sys.path.extend(sys.argv[5:])
 from pycontain.engine.connections import clean_up
 clean_up(*sys.argv[1:5])
 """
+_WAKE = """\
+import sys
+sys.path.extend(sys.argv[5:])
+from pycontain.engine.supervision import wake_after_end
+wake_after_end(*sys.argv[1:3])
+"""
 
 
 class Joined(NamedTuple):
@@ -145,9 +151,12 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
         opened = _open_volumes(order, root)
         with trace.Span("build configuration and plan"):
             steps = _settings(order) + connection.settings()
+            locks = opened.locks() if opened else {}
+            steps += [Step("hold", handle) for handle in locks]
             steps += prepare(order, root, limited, groups is not None, opened, connection)
         given = {plan.ROOT: root, LOCK: order.lock, **connection.held.given()}
         if opened:
+            given |= locks
             given |= {plan.handed(target): fd for target, fd in opened.given.items()}
         given |= {plan.inherited(3 + at): fd for at, fd in enumerate(order.descriptors)}
         shm = plan.handed(specs.SHM)
@@ -185,10 +194,10 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
 
 
 def is_cleaned(options: RunOptions) -> bool:
-    """Whether something is due when such a container ends: its removal, or giving back what it has
-    in networks.
+    """Whether something is due when such a container ends: its removal, giving back what it has in
+    networks, or seeing that there is somebody to start it again.
     """
-    return options.remove or bool(options.networks)
+    return options.remove or bool(options.networks) or options.restart is not None
 
 
 def _open_caller(caller: int | None) -> int:
@@ -377,10 +386,8 @@ def _spec(
     if options.privileged:
         host_devices["/dev"] = hostdevices.every()
     joined = {kind: f"/proc/{other.pid}/ns/{_file(kind)}" for kind, other in order.joined.items()}
-    bound = specs.BoundFiles(
-        order.paths.hosts, order.paths.hostname, order.paths.resolv_conf,
-        f"{handover.NATIVE}/init" if options.init else "",
-    )  # fmt: skip
+    init = f"{handover.NATIVE}/init" if options.init else ""
+    bound = specs.BoundFiles(*_etc(order), init)
     return specs.build(
         options, container.config, account,
         container_id=container.id,
@@ -399,7 +406,22 @@ def _spec(
     )  # fmt: skip
 
 
+def _etc(order: Order) -> tuple[str, str, str]:
+    """Hosts, hostname and resolv.conf of the container."""
+    paths = order.paths
+    if not order.container.options.pod:
+        return paths.hosts, paths.hostname, paths.resolv_conf
+    from pycontain.engine import sandbox
+
+    return sandbox.files_of(order.layout, order.container.options, paths)
+
+
 def _hostname(order: Order) -> str:
+    options = order.container.options
+    if options.pod and options.uts == f"container:{options.pod}":
+        from pycontain.engine import sandbox
+
+        return sandbox.hostname(order.layout, options.pod)
     from pycontain.engine.containers import hostname
 
     return hostname(order.container)
@@ -431,9 +453,11 @@ def _settings(order: Order) -> list[Step]:
 
 def _cleanup_argv(order: Order) -> tuple[str, ...]:
     words = (order.layout.root, order.layout.state, order.container.id)
-    if order.container.options.remove:
+    options = order.container.options
+    if options.remove:
         return interpreter(_CLEANUP, *words)
-    return interpreter(_LEAVE, *words, order.run)
+    program = (_WAKE if options.restart else "") + (_LEAVE if options.networks else "")
+    return interpreter(program, *words, order.run)
 
 
 def interpreter(program: str, *words: str) -> tuple[str, ...]:

@@ -267,9 +267,7 @@ class Networks:
         Raises:
             StoreError: a document is damaged: whoever it asks for is not known.
         """
-        used = {
-            choice.name for container in self._containers() for choice in container.options.networks
-        }
+        used = self.in_use()
         self.sweep()
         removed = []
         for network in store.every(self._layout):
@@ -288,10 +286,15 @@ class Networks:
                 yield records.load(self._layout.container(identity))
 
     def in_use(self) -> set[str]:
-        """Return the names of the networks that any container asks for."""
-        return {
+        """Return the names of the networks that any container or pod asks for."""
+        found = {
             choice.name for container in self._containers() for choice in container.options.networks
         }
+        if os.path.isdir(self._layout.pods):
+            from pycontain.engine import sandbox
+
+            found.update(one.name for pod in sandbox.every(self._layout) for one in pod.networks)
+        return found
 
     @told("look at networks")
     @rootless.there

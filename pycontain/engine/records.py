@@ -7,6 +7,7 @@ is gone without an exit record was lost; whoever finds it ends what is left and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from pycontain.model.status import Status
 from pycontain.store import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pycontain.store.layout import ContainerPaths, Layout
 
 NOT_STARTED = "not started"
@@ -51,6 +54,16 @@ def last_run(paths: ContainerPaths) -> str:
     """
     marker = _marker(paths)
     return marker[0] if marker else ""
+
+
+def last_boot(paths: ContainerPaths) -> str:
+    """Return the boot in which the last run was begun; empty for none.
+
+    Raises:
+        StoreError: the marker is damaged.
+    """
+    marker = _marker(paths)
+    return marker[1] if marker else ""
 
 
 def _boot_path(paths: ContainerPaths) -> str:
@@ -108,6 +121,25 @@ def _is_of_another_boot(paths: ContainerPaths) -> bool:
         return files.read_word(_boot_path(paths)) != process.boot_id()
     except NotFound:
         return False
+
+
+@contextlib.contextmanager
+def hold(paths: ContainerPaths) -> Iterator[files.Lock]:
+    """Hold the lock of a container that is there, or was a moment ago.
+
+    Who waited for it while the container was removed has made its file anew, and removes that.
+
+    Raises:
+        StoreError: the lock cannot be taken.
+    """
+    lock = files.Lock(paths.lock)
+    lock.acquire()
+    try:
+        yield lock
+    finally:
+        if not os.path.isdir(paths.folder):
+            files.remove(lock.path)
+        lock.release()
 
 
 def load_exit(paths: ContainerPaths, run: str | None = None) -> ExitRecord | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pycontain.model.network import Attachment
-    from pycontain.store.layout import Layout
+    from pycontain.store.layout import ContainerPaths, Layout
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -48,12 +48,7 @@ def _recorded(layout: Layout) -> Iterator[tuple[bool, tuple[int, int]]]:
 
     if resolver := resolving.recorded(layout):
         yield False, resolver
-    try:
-        names = os.listdir(layout.state_containers)
-    except FileNotFoundError:
-        return
-    for name in names:
-        paths = layout.container(name)
+    for paths in _running(layout):
         try:
             record: dict[str, object] = files.load(paths.run_record, dict)
         except PycontainError:
@@ -61,6 +56,19 @@ def _recorded(layout: Layout) -> Iterator[tuple[bool, tuple[int, int]]]:
         pid, start = record.get("monitor"), record.get("monitor_start")
         if isinstance(pid, int) and isinstance(start, int):
             yield not os.path.exists(paths.endpoints), (pid, start)
+
+
+def _running(layout: Layout) -> Iterator[ContainerPaths]:
+    """The paths of what may run: containers and pods."""
+    for folder, paths in (
+        (layout.state_containers, layout.container), (layout.state_pods, layout.pod),
+    ):  # fmt: skip
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            continue
+        for name in names:
+            yield paths(name)
 
 
 def open_home(layout: Layout) -> int | None:

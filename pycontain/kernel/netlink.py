@@ -14,6 +14,7 @@ from _socket import AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_RAW, inet_ntop, inet_p
 from _socket import socket as _socket
 from binascii import crc32
 
+from pycontain._native._kernel import ffi, lib
 from pycontain.errors import InvalidInput, kernel_error
 
 TYPE_CHECKING = False
@@ -424,6 +425,18 @@ def send(batch: Batch, fd: int = -1) -> None:
         raise failed
 
 
+def send_within(batch: Batch, namespace: int) -> None:
+    """Send a batch in the network namespace that a descriptor is of.
+
+    Raises:
+        KernelError: as for ``send``; the namespace cannot be entered.
+    """
+    fd: int = lib.netlink_in(namespace)
+    if fd < 0:
+        raise kernel_error("enter network namespace", "", ffi.errno)
+    send(batch, fd)
+
+
 def _converse(socket: _socket, batch: Batch) -> KernelError | None:
     failed: KernelError | None = None
     seen = 0
@@ -594,6 +607,19 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+def entries(data: bytes) -> list[bytes]:
+    """Return the attributes of one that is a list of others, each with its header."""
+    found = []
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, _ = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found.append(data[at : at + length])
+        at += length + 3 & ~3
+    return found
+
+
 def _link(data: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(data)
     values = attributes(data[_LINK.size :])
@@ -631,6 +657,16 @@ def pack(address: str) -> tuple[int, bytes]:
         return family, inet_pton(family, address)
     except (OSError, ValueError) as err:
         raise InvalidInput(f"{address!r} is not an IP address") from err
+
+
+def attribute(kind: int, data: bytes, *, nested: bool = False) -> bytes:
+    """Return an attribute; with `nested` its data are attributes (NLA_F_NESTED)."""
+    return _attribute(kind | _NESTED if nested else kind, data)
+
+
+def string(kind: int, text: str) -> bytes:
+    """Return an attribute that is a text."""
+    return _attribute(kind, text.encode() + b"\0")
 
 
 def _attribute(kind: int, data: bytes) -> bytes:

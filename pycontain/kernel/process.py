@@ -30,6 +30,12 @@ def start_time(pid: int) -> int | None:
 
     Field 22 of proc_pid_stat(5). A zombie has ended: None.
     """
+    fields = _fields(pid)
+    return None if fields is None else int(fields[19])
+
+
+def _fields(pid: int) -> list[bytes] | None:
+    """The fields of proc_pid_stat(5) from the third on; None for one that has ended."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
@@ -42,7 +48,30 @@ def start_time(pid: int) -> int | None:
         os.close(fd)
     # The second field is the name in brackets and may hold anything: count from the last one.
     fields = text[text.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else fields
+
+
+def family(leader: int, start: int) -> dict[int, int]:
+    """Return a process that has begun a session, all of that session, and all their descendants.
+
+    Args:
+        leader: its pid, the session's id too (setsid(2)).
+        start: when it started; where that is another process by now, there is no family.
+
+    Returns:
+        pid → start time.
+    """
+    seen = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and (fields := _fields(int(name))) is not None:
+            # Fields 4, 6 and 22 of proc_pid_stat(5): parent, session, start time.
+            seen[int(name)] = (int(fields[1]), int(fields[3]), int(fields[19]))
+    if leader not in seen or seen[leader][2] != start:
+        return {}
+    found = {pid for pid, (_, session, _) in seen.items() if pid == leader or session == leader}
+    while new := {pid for pid in seen.keys() - found if seen[pid][0] in found}:
+        found |= new
+    return {pid: seen[pid][2] for pid in found}
 
 
 def open_process(pid: int, start: int) -> int | None:
@@ -157,3 +186,17 @@ def become_subreaper() -> None:
     """
     if lib.set_subreaper() < 0:
         raise kernel_error("become subreaper", "", ffi.errno)
+
+
+def set_title(title: str) -> None:
+    """Show `title` as this process's arguments, in ps(1); cut to their length. Only for a face.
+
+    What /proc/PID/cmdline shows is the memory that execve(2) put them in, fields 48 and 49 of
+    proc_pid_stat(5).
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b") ")[2].split()
+    begin, end = int(fields[45]), int(fields[46])
+    if begin and end > begin:
+        data = os.fsencode(title)[: end - begin - 1]
+        ffi.memmove(ffi.cast("char *", begin), data.ljust(end - begin, b"\0"), end - begin)

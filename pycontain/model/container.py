@@ -176,6 +176,65 @@ class PortBinding(msgspec.Struct, frozen=True, kw_only=True):
     target: int
 
 
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
+    """How to find out whether a container's program does its work: docker's ``Healthcheck``.
+
+    0, empty and None are what the image says, or where it says nothing the default. Durations are
+    nanoseconds. The wire names are PascalCase (``Test``, ``StartPeriod`` …).
+
+    Attributes:
+        test: ``CMD`` and an argument vector, ``CMD-SHELL`` and a text for the image's shell, or
+            ``NONE``: the image's check is not made.
+        interval: from the end of a probe to the next one; default 30 s.
+        timeout: how long a probe may take; default 30 s.
+        start_period: from the start of the container; probes that fail in it do not count while
+            none has succeeded; default none.
+        start_interval: in place of `interval` in that period; default 5 s.
+        retries: after how many failures in a row it is unhealthy; default 3.
+    """
+
+    test: tuple[str, ...] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether a container is started again when it ends: ``--restart NAME[:MOST]``.
+
+    None in its place is ``no``.
+
+    Attributes:
+        name: ``on-failure`` is for an end with another exit code than 0; the others for every end
+            that no user asked for. After a reboot ``unless-stopped`` is not for one that a user
+            had stopped, ``always`` is for that too.
+        most: of ``on-failure``: how many times in a row; 0 is any number.
+    """
+
+    name: Literal["on-failure", "always", "unless-stopped"]
+    most: int = 0
+
+
+class RestartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a container's restart policy since a user last started it.
+
+    Attributes:
+        count: how many times it was started again, one that is due included.
+        stopped: a user stopped it.
+        series: the same count since it last ran for long; says how long the next one has to wait.
+        run: the run about whose end it was decided.
+        due: when it is started again after that run, nanoseconds since the epoch; 0: not at all.
+    """
+
+    count: int = 0
+    stopped: bool = False
+    series: int = 0
+    run: str = ""
+    due: int = 0
+
+
 class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that ``run`` and ``create`` can be asked for. None: not said by the user.
 
@@ -206,6 +265,10 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
         cgroup_parent: the cgroup in which the container's is made, absolute from the root of
             cgroup v2.
         volumes_from: containers whose binds and volumes it has too: ``NAME[:ro|rw]``.
+        health: in place of parts of the image's check, or of all of it.
+        restart: whether it is started again when it ends; None is no.
+        pod: id of the pod that it is in; it joins that one's namespaces by modes that name it,
+            ``container:ID``.
     """
 
     image: str
@@ -259,6 +322,9 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     log_max_files: int = 3
     oom_score_adj: int | None = None
     cgroup_parent: str | None = None
+    health: HealthCheck | None = None
+    restart: RestartPolicy | None = None
+    pod: str = ""
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -278,6 +344,7 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     labels: dict[str, str] | None = None
     on_build: list[str] | None = None
     shell: list[str] | None = None
+    healthcheck: HealthCheck | None = None
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

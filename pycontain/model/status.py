@@ -9,7 +9,7 @@ import msgspec
 from pycontain.errors import InvalidState
 from pycontain.model.container import ExitRecord  # noqa: TC001 - msgspec reads the types
 
-State = Literal["created", "running", "paused", "exited"]
+State = Literal["created", "running", "paused", "restarting", "exited"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: ``created`` (never ran, or its last start failed), ``running``, ``paused``,
-            ``exited``.
+            ``restarting`` (has ended, and is about to be started again), ``exited``.
         pid: of the first process, on the host.
         started: nanoseconds since the epoch, of the present or the last run.
         record: how the last run ended.
@@ -32,7 +32,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LEGAL: dict[str, tuple[State, ...]] = {
-    "start": ("created", "exited"),
+    "start": ("created", "restarting", "exited"),
     "kill": ("running", "paused"),
     "attach": ("running",),
     "exec": ("running",),
@@ -62,6 +62,15 @@ _SAID_OF_PAUSED: dict[str, str] = {
     "pause": "container {name} is already paused",
 }
 
+_SAID_OF_RESTARTING: dict[str, str] = {
+    "kill": "container {name} is restarting, it has no process now",
+    "attach": "you cannot attach to a restarting container, wait until it is running",
+    "exec": "container {name} is restarting, wait until the container is running",
+    "pause": "container {name} is restarting, wait until the container is running",
+    "top": "container {name} is restarting, wait until the container is running",
+    "remove": "you cannot remove a restarting container {name}",
+}
+
 _HINTS: dict[str, str] = {
     "exec": "start it first: pycontain start {name}",
     "remove": "stop it first, or use rm -f",
@@ -75,6 +84,12 @@ _HINTS_FOR_PAUSED: dict[str, str] = {
 }
 
 
+_HINTS_FOR_RESTARTING: dict[str, str] = {
+    "kill": "pycontain stop {name} ends the restarts",
+    "remove": "stop it first, or use rm -f",
+}
+
+
 def check(verb: str, name: str, status: Status) -> None:
     """Refuse `verb` where the container `name` is in a state in which it makes no sense.
 
@@ -84,6 +99,8 @@ def check(verb: str, name: str, status: Status) -> None:
     if status.state in _LEGAL[verb]:
         return
     said, hint = _SAID[verb], _HINTS.get(verb)
+    if status.state == "restarting":
+        said, hint = _SAID_OF_RESTARTING.get(verb, said), _HINTS_FOR_RESTARTING.get(verb)
     if status.state == "paused":
         said, hint = _SAID_OF_PAUSED.get(verb, said), _HINTS_FOR_PAUSED.get(verb)
     said = said.format(name=name, state=status.state)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _FRAME = struct.Struct("=II")
 _USED = struct.Struct("=QQ")
 _DATA = 32768
+_PATIENCE = 20.0  # seconds, for an answer that takes microseconds
 _KINDS = {b"r": "ready", b"f": "failed", b"1": "stdout", b"2": "stderr", b"l": "lagged",
           b"x": "exit"}  # fmt: skip
 _NO_STEP = 0xFFFF_FFFF
@@ -57,6 +58,7 @@ class Attachment:
         owner: the caller started the process: it is its pipe.
 
     Attributes:
+        pid: of the process that was started by this, as the host sees it; 0 where it was not.
         code: what a shell would say of the end; None before it, as the next.
         cpu_usec, memory_peak: what the process and those it waited for have used: CPU time in
             microseconds, and the largest resident set of one of them in bytes (wait4(2)).
@@ -72,6 +74,7 @@ class Attachment:
         self.owner = owner
         self._socket = connection
         self.on_finish = on_finish
+        self.pid = 0
         self.code: int | None = None
         self.cpu_usec: int | None = None
         self.memory_peak: int | None = None
@@ -91,6 +94,7 @@ class Attachment:
         kind, value, data = self._receive()
         self._socket.setblocking(False)
         if kind == b"r":
+            self.pid = value
             return value
         if kind == b"f":
             (step,) = struct.unpack_from("=I", data)
@@ -210,4 +214,39 @@ def connect(path: str) -> socket.socket:
     return connection
 
 
-__all__ = ["Attachment", "Frame", "StartFailure", "connect", "exit_code"]
+def lead_ports(path: str, address: str) -> None:
+    """Tell a monitor where its container's published ports lead to from now on.
+
+    Args:
+        path: of its attach socket.
+        address: the container's; empty for nowhere.
+
+    Raises:
+        KernelError: nobody listens: the container has ended.
+        PycontainError: the monitor does not answer.
+    """
+    with connect(path) as connection:
+        # One that is accepted is read before a forwarder is started for whoever comes later.
+        _await_ready(connection)
+        try:
+            connection.send(_FRAME.pack(b"t"[0], 0) + address.encode(), socket.MSG_NOSIGNAL)
+        except OSError as err:
+            raise kernel_error("lead published ports", path, err.errno or 0) from err
+        _await_ready(connection)
+
+
+def _await_ready(connection: socket.socket) -> None:
+    """Read until the monitor says so; what comes of the container's output is for others."""
+    connection.settimeout(_PATIENCE)
+    kind = b"?"
+    while kind not in (b"r", b""):
+        try:
+            data = connection.recv(_FRAME.size + _DATA)
+        except OSError as err:
+            raise kernel_error("lead published ports", "the monitor", err.errno or 0) from err
+        kind = bytes((_FRAME.unpack_from(data)[0] & 0xFF,)) if data else b""
+    if not kind:
+        raise PycontainError("lead published ports: the container has ended")
+
+
+__all__ = ["Attachment", "Frame", "StartFailure", "connect", "exit_code", "lead_ports"]

@@ -53,23 +53,45 @@ def steps(attachments: Iterable[Attachment], *, ipv6: bool, published: bool = Fa
 
 
 def _host(attachment: Attachment, *, hairpin: bool) -> Step:
+    batch, place = device(attachment, hairpin=hairpin)
+    if attachment.driver == "macvlan":
+        how = f"device {attachment.interface} of {attachment.device}"
+    else:
+        how = f"bridge {attachment.device}, {attachment.host_interface} to {attachment.interface}"
+    text = f"connect to network {attachment.name} ({how})"
+    return Step("netlink_host", batch.bytes(), place, tuple(batch.words), text=text)
+
+
+def device(
+    attachment: Attachment, *, hairpin: bool = False, namespace: int = netlink.NET_NS_PID
+) -> tuple[netlink.Batch, int]:
+    """Return the messages that make a device in a namespace, from the host's.
+
+    Args:
+        attachment: what is made.
+        hairpin: ports of the host lead to it, by which it may reach itself.
+        namespace: as for ``netlink.new_veth``.
+
+    Returns:
+        The messages, and the offset of the namespace in them, which is to be filled in.
+
+    Raises:
+        InvalidInput: a name or an address cannot be one.
+    """
     batch = netlink.Batch()
     if attachment.driver == "macvlan":
         place = netlink.new_macvlan(
             batch, attachment.interface, attachment.device_index, attachment.mac, attachment.mtu,
-            attachment.index, mode=attachment.mode,
+            attachment.index, mode=attachment.mode, namespace=namespace,
         )  # fmt: skip
-        how = f"device {attachment.interface} of {attachment.device}"
-    else:
-        place = netlink.new_veth(
-            batch, attachment.host_interface, attachment.device_index, attachment.interface,
-            attachment.mac, attachment.mtu, attachment.index,
-        )  # fmt: skip
-        if hairpin:
-            netlink.set_port(batch, attachment.host_interface, hairpin=True)
-        how = f"bridge {attachment.device}, {attachment.host_interface} to {attachment.interface}"
-    text = f"connect to network {attachment.name} ({how})"
-    return Step("netlink_host", batch.bytes(), place, tuple(batch.words), text=text)
+        return batch, place
+    place = netlink.new_veth(
+        batch, attachment.host_interface, attachment.device_index, attachment.interface,
+        attachment.mac, attachment.mtu, attachment.index, namespace=namespace,
+    )  # fmt: skip
+    if hairpin:
+        netlink.set_port(batch, attachment.host_interface, hairpin=True)
+    return batch, place
 
 
 def _ipv6(attachment: Attachment) -> list[Step]:
@@ -90,6 +112,20 @@ def _ipv6(attachment: Attachment) -> list[Step]:
 
 
 def _container(attachment: Attachment) -> Step:
+    batch = settings(attachment)
+    name = attachment.interface
+    text = f"set up {name} with {', '.join(attachment.addresses) or 'no address'}"
+    if attachment.gateways:
+        text += f", by {', '.join(attachment.gateways)}"
+    return Step("netlink", batch.bytes(), tuple(batch.words), text=text)
+
+
+def settings(attachment: Attachment) -> netlink.Batch:
+    """Return the messages that set a device up in its namespace: addresses, up, routes.
+
+    Raises:
+        InvalidInput: an address cannot be one.
+    """
     batch = netlink.Batch()
     index, name = attachment.index, attachment.interface
     for entry in attachment.addresses:
@@ -98,7 +134,4 @@ def _container(attachment: Attachment) -> Step:
     netlink.set_link(batch, index, up=True, name=name)
     for gateway in attachment.gateways:
         netlink.add_route(batch, None, gateway, index, name=name)
-    text = f"set up {name} with {', '.join(attachment.addresses) or 'no address'}"
-    if attachment.gateways:
-        text += f", by {', '.join(attachment.gateways)}"
-    return Step("netlink", batch.bytes(), tuple(batch.words), text=text)
+    return batch

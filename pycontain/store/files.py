@@ -295,7 +295,9 @@ def sync_tree(path: str) -> None:
 
 
 def _sync_file(name: str, folder: int, begin: bool) -> None:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    # A container that has the folder, too, may have put a pipe there since: no open of that waits.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=folder)
     try:
         if begin:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

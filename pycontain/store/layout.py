@@ -10,6 +10,7 @@
     names/<name>   holds an id
     volumes/<name>/  volume.json, data
     networks/<name>.json                 networks/<id>/  addresses in use
+    pods/<id>/                           pods/<id>/      run.json, network.json
     cache/         may be deleted
     work/          unfinished builds
     unsynced/<boot>/  layers that may not be on the disk
@@ -47,11 +48,12 @@ class ContainerPaths:
         upper, work: the overlay's writable layer and its working folder.
         hosts, hostname, resolv_conf: the files that the container sees in /etc.
         volumes: folder of its anonymous volumes.
-        state_folder: all that dies with the boot; the next six lie in it.
+        state_folder: all that dies with the boot; the next seven lie in it.
         spec: ``config.json``, the OCI runtime configuration of the last run.
         run_record: ``run.json``, a ``model.container.RunRecord``.
         endpoints: ``network.json``, a ``model.network.Endpoints``.
         attach: the monitor's socket for attach clients.
+        health: ``health.json``, a ``model.health.Health``.
         event: whom the events of its present run are about, until its end was told.
         event_after: events that follow its end, a line each.
         lock: the object's lock file, outside both folders, since it outlives either.
@@ -73,9 +75,23 @@ class ContainerPaths:
         self.run_record = f"{state_folder}/run.json"
         self.endpoints = f"{state_folder}/network.json"
         self.attach = f"{state_folder}/attach"
+        self.health = f"{state_folder}/health.json"
         self.event = f"{state_folder}/event"
         self.event_after = f"{state_folder}/event.after"
         self.lock = lock
+
+
+class PodPaths(ContainerPaths):
+    """The files of one pod: those of a container as far as its sandbox is like one, which runs, is
+    in networks, and has a hosts file.
+
+    Attributes:
+        pod: ``pod.json``, a ``model.pod.Pod``.
+    """
+
+    def __init__(self, folder: str, state_folder: str, lock: str) -> None:
+        super().__init__(folder, state_folder, lock)
+        self.pod = f"{folder}/pod.json"
 
 
 class VolumePaths:
@@ -130,8 +146,10 @@ class Layout:
         self.build_lock = f"{root}/build.lock"
         self.content_lock = f"{root}/content.lock"
         self.networks = f"{root}/networks"
+        self.pods = f"{root}/pods"
         self.state_containers = f"{state}/containers"
         self.state_networks = f"{state}/networks"
+        self.state_pods = f"{state}/pods"
         self.locks = f"{state}/locks"
         self.events = f"{state}/events"
         self.image_mounts = f"{state}/images"
@@ -166,6 +184,18 @@ class Layout:
         return ContainerPaths(
             f"{self.containers}/{id}", f"{self.state_containers}/{id}", self.lock("container", id)
         )
+
+    def pod(self, id: str) -> PodPaths:  # noqa: A002 - the field's word
+        """Return the paths of the pod `id`; nothing is looked up on disk."""
+        return PodPaths(f"{self.pods}/{id}", f"{self.state_pods}/{id}", self.lock("pod", id))
+
+    def has_pod(self, id: str) -> bool:  # noqa: A002 - the field's word
+        """Whether there is a folder of a pod `id`."""
+        return os.path.isdir(f"{self.pods}/{id}")
+
+    def in_networks(self, id: str) -> ContainerPaths:  # noqa: A002 - the field's word
+        """Return the paths of what has an id and is in networks: a container, or a pod."""
+        return self.pod(id) if self.has_pod(id) else self.container(id)
 
     def layer(self, chain: str) -> str:
         """Return the folder of the unpacked layer `chain`, ``sha256:<hex>`` or its hex alone."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pace import seconds
 
 from pycontain import Engine
-from pycontain.engine import records
+from pycontain.engine import records, supervision
 from pycontain.model.container import Container, ExecOptions, RunOptions
+from pycontain.pod.pods import Pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,10 +102,15 @@ class Store:
 
     def clear(self) -> None:
         """Remove all containers."""
+        pods = Pods(self.engine)
+        for identity in pods.names():
+            pods.remove(identity, force=True)
         problems: list[PycontainError] = []
         self.containers.list(all=True, problems=problems)
         for identity in records.ids(self.layout):
             self.containers.remove(identity, force=True, volumes=True)
+        # A supervisor that nobody needs any more ends.
+        wait_until(lambda: not supervision.lives(self.layout))
         # Else another process takes bridges and rules away in a moment, of a store that is gone.
         self.engine.networks.sweep()
 

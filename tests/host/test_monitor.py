@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness import FOREVER, proc_field, wait_until
@@ -22,6 +22,22 @@ pytestmark = pytest.mark.host
 
 def is_alive(pid: int) -> bool:
     return process.start_time(pid) is not None
+
+
+def test_a_start_goes_on_after_a_pause(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal makes the kernel give up what it does: each monitor gets two at another moment."""
+
+    def spawn(*words: Any, real: Any = process.spawn, **more: Any) -> tuple[int, int]:
+        pid, pidfd = real(*words, **more)
+        time.sleep(moment)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            os.kill(pid, number)
+        return pid, pidfd
+
+    monkeypatch.setattr(process, "spawn", spawn)
+    for count in range(25):
+        moment = count * 0.0001
+        store.containers.remove(store.detach(), force=True)
 
 
 def test_killed_the_container_is_lost_and_said_to_be(store: Store) -> None:

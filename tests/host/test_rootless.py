@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ordinary import NAME, User, first_subuid, ordinary_user, processes_of, without_range
+from pace import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.host
 
@@ -163,3 +164,43 @@ def test_volumes(user: User) -> None:
     assert "bin" in user.sh("ls /img; ! touch /img/x 2>/dev/null", *image)
     assert user.run("rm", "-fv", "one").returncode == 0
     assert user.run("volume", "prune", "-af").returncode == 0
+
+
+def test_restarts(user: User) -> None:
+    """The supervisor lives in the user's namespaces, whoever of them starts it."""
+    word = Path(f"/tmp/pycontain-{user.entry.pw_uid}/supervisor")
+    script = "[ -e /again ] && exec sleep 1000; touch /again; exit 3"
+    one = ("--name", "one", "--restart", "on-failure", "busybox", "sh", "-c", script)
+    done = user.run("run", "-d", *one)
+    assert done.returncode == 0, done.stderr
+
+    def shown(form: str) -> str:
+        return user.run("inspect", "-f", form, "one").stdout.decode().strip()
+
+    _wait_until(lambda: shown("{{.State.Status}} {{.RestartCount}}") == "running 1")
+    pid = int(os.readlink(word).split()[0])
+    assert Path(f"/proc/{pid}").stat().st_uid == user.entry.pw_uid
+    os.kill(pid, signal.SIGKILL)
+    user.run("restart", "-t", "0", "one")
+    _wait_until(lambda: os.path.lexists(word) and int(os.readlink(word).split()[0]) != pid)
+    assert user.run("rm", "-f", "one").returncode == 0
+    _wait_until(lambda: not os.path.lexists(word))
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds(30)
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_health(user: User) -> None:
+    check = ("--health-cmd", "test -f /ok", "--health-interval", "50ms", "--health-retries", "1")
+    assert user.run("run", "-d", "--name", "ill", *check, "busybox", "sleep", "100").returncode == 0
+    try:
+        assert user.run("wait", "--condition", "unhealthy", "ill").stdout == b"-1\n"
+        user.run("exec", "ill", "touch", "/ok")
+        assert user.run("wait", "--condition", "healthy", "ill").stdout == b"-1\n"
+        assert b"(healthy)" in user.run("ps", "--format", "{{.Status}}").stdout
+    finally:
+        assert user.run("rm", "-f", "ill").returncode == 0

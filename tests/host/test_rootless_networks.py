@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,26 @@ pytestmark = pytest.mark.host
 
 OUTSIDE = f"http://{isolated.OUTSIDE4}:7777/"
 SERVE = "while :; do echo hello | nc -l -p 80; done"
+ECHO_UDP = """\
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", 53))
+print("ready", flush=True)
+while True:
+    data, peer = server.recvfrom(100)
+    server.sendto(data.upper(), peer)
+"""
+# Connected sockets: an answer from another address than was asked does not arrive.
+ASK_UDP = """\
+import socket, sys
+for address in sys.argv[2:]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(20)
+        asking.connect((address, int(sys.argv[1])))
+        asking.send(b"hello")
+        print(asking.recv(100).decode())
+"""
 TOOLS = ("newuidmap", "newgidmap", "sh")
 SCRIPT = """\
 import sys
@@ -175,10 +196,41 @@ def test_published_ports_lead_to_a_container_from_everywhere(user: Networked) ->
     refusal = user.bad("run", "--rm", "-p", "80:80", "busybox", "true")
     assert "0.0.0.0:80/tcp: permission denied" in refusal
     assert "net.ipv4.ip_unprivileged_port_start" in refusal
+    # They follow the container from network to network.
+    user.good("network", "create", "lan")
+    user.good("network", "connect", "lan", "web")
+    user.good("network", "disconnect", "bridge", "web")
+    assert machine.ask("127.0.0.1", 8080) == "hello\n"
     user.good("rm", "-f", "web")
     with pytest.raises(AssertionError, match="refused"):
         machine.ask("127.0.0.1", 8080)
+    user.good("network", "rm", "lan")
     wait_until(user.is_down)
+
+
+def test_published_datagrams_come_in_too(user: Networked) -> None:
+    assert_datagrams_come_in(user)
+
+
+def assert_datagrams_come_in(user: Networked) -> None:
+    machine = user.machine
+    user.good("run", "-d", "--name", "dns", "-p", "5353:53/udp", "busybox", "sleep", "1000")
+    pid = user.good("inspect", "-f", "{{.State.Pid}}", "dns").strip()
+    enter = ["nsenter", "-t", pid, "-n", sys.executable, "-IS", "-c", ECHO_UDP]
+    ask = [sys.executable, "-IS", "-c", ASK_UDP, "5353"]
+    near = ["127.0.0.1", isolated.HERE4, *(["::1"] if isolated.HAS_IPV6 else [])]
+    with subprocess.Popen(enter, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        try:
+            assert machine.do(*ask, *near) == "HELLO\n" * len(near)
+            far = subprocess.run(
+                [*machine.outside, *ask, isolated.HERE4], capture_output=True, check=True
+            )
+            assert far.stdout == b"HELLO\n"
+        finally:
+            server.kill()
+    assert "53/udp -> 0.0.0.0:5353\n" in user.good("port", "dns")
 
 
 def test_containers_of_a_network_find_each_other_by_name(user: Networked) -> None:
@@ -257,6 +309,7 @@ def test_slirp4netns_does_the_same(user: Networked) -> None:
         wait_until(user.is_down)
         out = user.good("run", "--rm", "busybox", "sh", "-c", script)
         assert "slirp4netns" in user.alive().values()
+        assert_datagrams_come_in(user)
     assert "outside" in out
     assert isolated.ANSWER in out
     assert "nameserver 169.254.71.3" in out
@@ -317,3 +370,24 @@ def test_the_python_api_has_networks_too(user: Networked) -> None:
     done = user.do([python, "-IS", "-c", script])
     assert (done.returncode, done.stderr.decode()) == (0, "")
     assert done.stdout.decode() == f"outside {isolated.HERE4}\nhello\n"
+
+
+def test_a_pod_has_ports_and_its_holder_may_be_killed(user: Networked) -> None:
+    machine = user.machine
+    state = Path(f"/tmp/pycontain-{user.entry.pw_uid}/pods")
+    identity = user.good("pod", "create", "-p", "8080:80", "mine").strip()
+    user.good("run", "-d", "--init", "--name", "web", "--pod", "mine", "busybox", "sh", "-c", SERVE)
+    assert machine.ask("127.0.0.1", 8080) == "hello\n"
+    assert machine.ask(isolated.HERE4, 8080, machine.outside) == "hello\n"
+    before = user.good("exec", "web", "readlink", "/proc/self/ns/net")
+    held = json.loads((state / identity / "run.json").read_text())
+    os.kill(held["monitor"], signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{held['monitor']}"))
+    assert user.good("pod", "inspect", "-f", "{{.State}} {{.Sandbox}}", "mine") == "Degraded lost\n"
+    user.good("pod", "start", "mine")
+    assert machine.ask("127.0.0.1", 8080) == "hello\n"
+    ask = ("run", "--rm", "--pod", "mine", "busybox", "readlink", "/proc/self/ns/net")
+    assert user.good(*ask) == before
+    user.good("pod", "rm", "-f", "mine")
+    with pytest.raises(AssertionError, match="refused"):
+        machine.ask("127.0.0.1", 8080)

@@ -100,6 +100,9 @@ def test_arguments(line: str, found: list[str]) -> None:
         ("pycontain kill -s TER", ["TERM"]),
         ("pycontain inspect --type i", ["image"]),
         ("pycontain run --name w", []),
+        ("pycontain wait --condition h", ["healthy"]),
+        ("pycontain run --health-s", ["--health-start-interval", "--health-start-period"]),
+        ("pycontain healthcheck run we", ["web"]),
     ],
 )
 def test_flags_and_their_values(line: str, found: list[str]) -> None:

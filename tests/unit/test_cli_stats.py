@@ -111,6 +111,7 @@ class Engine:
         self.names = ["web"]
         self.rounds = 0
         self.calls: list[tuple[str, Limits]] = []
+        self.policies: list[str | None] = []
         self.failure: PycontainError | None = None
         self.left = 10**6
 
@@ -130,8 +131,9 @@ class Engine:
         usec = self.rounds * 100_000
         return sample(clock=self.rounds * 1_000_000_000, cpu_usec=usec, **FULL)
 
-    def update(self, ref: str, changes: Limits) -> None:
+    def update(self, ref: str, changes: Limits, *, restart: str | None = None) -> None:
         self.calls.append((ref, changes))
+        self.policies.append(restart)
         if self.failure:
             raise self.failure
 
@@ -205,6 +207,12 @@ def test_update(engine: Engine, play: Callable[..., Answer]) -> None:
     assert play("update", "-m", "64m", "--cpus", "0.5", "web", "db") == (0, "web\ndb\n", "")
     limits = Limits(memory=64 * MIB, cpus=0.5)
     assert engine.calls == [("web", limits), ("db", limits)]
+
+
+def test_update_of_the_policy(engine: Engine, play: Callable[..., Answer]) -> None:
+    assert play("update", "--restart", "on-failure:2", "web") == (0, "web\n", "")
+    assert engine.calls == [("web", Limits())]
+    assert engine.policies == ["on-failure:2"]
 
 
 def test_update_without_a_limit(engine: Engine, play: Callable[..., Answer]) -> None:

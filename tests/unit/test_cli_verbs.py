@@ -670,7 +670,7 @@ def test_filters(filters: list[str], found: list[str], play: Callable[..., Answe
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("health=none", "no health checks yet"),
+        ("health=x", "one of starting, healthy, unhealthy, none"),
         ("publish=x", "Invalid filter 'publish=x'"),
         ("expose=80/sctp", "Invalid filter 'expose=80/sctp'"),
         ("is-task=true", "no services"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pycontain.engine import hostfiles
 from pycontain.engine.hostfiles import resolv_conf
@@ -147,7 +148,8 @@ def test_files_change_with_the_networks(paths: ContainerPaths) -> None:
     options = RunOptions(image="x")
     hostfiles.change(paths, options, "box", [LONE], [LONE, WEB])
     with open(paths.hosts) as hosts, open(paths.resolv_conf) as conf:
-        assert hosts.read().endswith("10.9.9.9\tmine\n10.1.0.2\tbox\n")
+        added = "10.1.0.1\thost.containers.internal host.docker.internal\n10.1.0.2\tbox\n"
+        assert hosts.read().endswith(f"10.9.9.9\tmine\n{added}")
         assert "nameserver 10.1.0.254\n" in conf.read()
     # what is mounted is the file, not its name
     assert os.stat(paths.hosts).st_ino == inode
@@ -157,6 +159,28 @@ def test_files_change_with_the_networks(paths: ContainerPaths) -> None:
     with open(paths.hosts) as hosts, open(paths.resolv_conf) as conf:
         assert hosts.read().endswith("10.9.9.9\tmine\n")
         assert conf.read() == "nameserver 192.0.2.7\n"
+
+
+def test_the_host_is_found_after_the_way_to_it_has_changed(paths: ContainerPaths) -> None:
+    other = replace(WEB, network="c" * 64, gateways=("10.2.0.1",), addresses=("10.2.0.2/24",))
+    asked = ("me:host-gateway", "one:10.1.0.1")
+    of_networks(paths, WEB, add_host=asked)
+    options = RunOptions(image="x", add_host=asked)
+    hostfiles.change(paths, options, "box", [WEB], [other])
+    with open(paths.hosts) as file:
+        hosts = file.read()
+    assert "10.2.0.1\tme\n10.2.0.1\thost.containers.internal host.docker.internal\n" in hosts
+    assert hosts.count("10.1.0.1") == 1  # what the user said of it stays
+    assert "10.1.0.1\tone\n" in hosts
+
+
+def test_an_ordinary_users_host_stays_where_it_is(paths: ContainerPaths) -> None:
+    mine = replace(WEB, upstream="169.254.71.3")
+    options = RunOptions(image="x")
+    hostfiles.write(paths, options, "box", [mine], "192.0.2.1")
+    hostfiles.change(paths, options, "box", [mine], [LONE])
+    with open(paths.hosts) as file:
+        assert "192.0.2.1\thost.containers.internal host.docker.internal\n" in file.read()
 
 
 def test_anybody_in_the_container_may_read_them(paths: ContainerPaths) -> None:

@@ -589,6 +589,38 @@ def test_an_index_of_which_only_a_part_is_there(tmp_path: Path) -> None:
     assert caught.value.hint == "there are linux/s390x"
 
 
+def test_a_list_that_is_whole_is_told_apart(tmp_path: Path) -> None:
+    host = documents.host_platform().architecture
+    entries, blobs = platform_images(host, "s390x")
+    inner = made.index(entries)
+    nested = made.index(
+        [{**made.descriptor(documents.INDEX, inner), "platform": entries[0]["platform"]}]
+    )
+    config, layer = b"{}", b"x"
+    said = made.manifest(config, [layer])
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    built = made.index([entries[0], made.descriptor(documents.MANIFEST, said, platform=unknown)])
+    every = {*map(made.digest, blobs)}
+    cases = {
+        "whole": (inner, blobs, every | {made.digest(inner)}),
+        "below another": (
+            nested,
+            [*blobs, inner],
+            every | {made.digest(inner), made.digest(nested)},
+        ),
+        "without the other's configuration": (inner, [b for b in blobs if b != blobs[3]], set()),
+        "one image, and what its builder says": (built, [*blobs, said, config, layer], set()),
+    }
+    for name, (document, present, found) in cases.items():
+        top = made.index([{**named(document, "a:1"), "mediaType": documents.INDEX}])
+        path = made.write(tmp_path / "a", made.oci(top, document, *present))
+        (image,) = images(path, tmp_path)
+        assert {item.digest for item in image.whole} == found, name
+        assert (image.names, chosen(image).architecture) == (("a:1",), host)
+        (image,) = images(path, tmp_path, platform=Platform(host, "linux"))
+        assert image.whole == ()
+
+
 def test_several_of_one_name_in_the_layout(tmp_path: Path) -> None:
     entries, blobs = platform_images("s390x", "amd64")
     for entry in entries:

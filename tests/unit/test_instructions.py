@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pycontain.errors import InvalidInput
 from pycontain.image.instructions import apply, expand, parse, words
-from pycontain.model.container import ImageConfig
+from pycontain.model.container import HealthCheck, ImageConfig
 
 BASE = ImageConfig(
     cmd=["old"], entrypoint=["entry"], env=["PATH=/bin", "A=a"], working_dir="/srv",
@@ -62,6 +62,14 @@ def changed(*lines: str) -> dict[str, object]:
         ("WORKDIR /$A/b c", {"working_dir": "/a/b c"}),
         ("STOPSIGNAL SIGINT", {"stop_signal": "SIGINT"}),
         ('SHELL ["bash", "-ec"]', {"shell": ["bash", "-ec"]}),
+        ("HEALTHCHECK NONE", {"healthcheck": HealthCheck(test=("NONE",))}),
+        ("HEALTHCHECK cmd test -f /x",
+         {"healthcheck": HealthCheck(test=("CMD-SHELL", "test -f /x"))}),
+        ('HEALTHCHECK --interval=1m30s --retries=5  --timeout=0s CMD ["a", "b c"]',
+         {"healthcheck": HealthCheck(test=("CMD", "a", "b c"), interval=90 * 10**9, retries=5)}),
+        ("HEALTHCHECK --start-period=2s --start-interval=1ms CMD x",
+         {"healthcheck": HealthCheck(
+             test=("CMD-SHELL", "x"), start_period=2 * 10**9, start_interval=10**6)}),
     ],
 )  # fmt: skip
 def test_an_instruction(line: str, found: dict[str, object]) -> None:
@@ -86,7 +94,15 @@ def test_lines_go_on_and_comments_are_passed_over() -> None:
     [
         ("RUN make", "only a build"),
         ("COPY a b", "only a build"),
-        ("HEALTHCHECK NONE", "only a build"),
+        ("HEALTHCHECK NONE x", "stands alone"),
+        ("HEALTHCHECK --retries=3 NONE", "stands alone"),
+        ("HEALTHCHECK RUN x", "neither CMD nor NONE"),
+        ("HEALTHCHECK CMD", "no command"),
+        ("HEALTHCHECK CMD []", "no command"),
+        ("HEALTHCHECK --retries=-1 CMD x", "from 0 on"),
+        ("HEALTHCHECK --nosuch=1s CMD x", "no such option"),
+        ("HEALTHCHECK --interval=1us CMD x", "less than 1ms"),
+        ("HEALTHCHECK --timeout=soon CMD x", "duration"),
         ("NOSUCH x", "no such instruction"),
         ("CMD", "nothing follows"),
         ("ENV A", "no value"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycontain.cli.template import GoMap, Template, go_text, quoted
+from pycontain.cli.template import GoMap, GoStruct, Template, go_text, quoted
 from pycontain.errors import InvalidInput
 
 VALUE: dict[str, Any] = {
@@ -24,6 +24,7 @@ VALUE: dict[str, Any] = {
     "None": [],
     "Labels": GoMap({"b": "2", "a": "1"}),
     "Label": lambda name: {"a.b": "c"}.get(name, ""),
+    "Struct": GoStruct({"There": 1}, "Absent"),
 }
 
 
@@ -42,6 +43,9 @@ def render(source: str) -> str:
         ("{{.List}} {{.Labels}} {{.State}}",
          "[x y] map[a:1 b:2] map[Error:<nil> Pid:7 Status:running]"),
         ("{{.Labels.a}} {{.Labels.zz}}", "1 <no value>"),
+        ("{{.Struct.There}} {{.Struct.Absent}}", "1 <no value>"),
+        ("{{json .Struct}} {{json .Struct.Absent}}", '{"There":1} null'),
+        ("{{if .Struct.Absent}}{{.Struct.Absent.Field}}{{else}}none{{end}}", "none"),
         ('{{index .Labels "a"}}{{index .Labels "zz"}}', "1"),
         ('{{.Label "a.b"}}', "c"),
         ("{{index .List 1}}", "y"),

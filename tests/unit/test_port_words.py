@@ -6,7 +6,7 @@ import pytest
 
 from pycontain.errors import InvalidInput
 from pycontain.model.container import PortBinding, Publish
-from pycontain.network.ports import exposed, parse_expose, parse_publish, words
+from pycontain.network.ports import exposed, parse_expose, parse_publish, told, words
 
 ALL4, ALL6 = "0.0.0.0", "::"
 
@@ -96,6 +96,13 @@ def bound(port: int, target: int, *addresses: str, udp: bool = False) -> list[Po
         PortBinding(protocol=protocol, address=address, port=port, target=target)  # type: ignore[arg-type]
         for address in addresses
     ]
+
+
+def test_what_an_image_says_is_told_as_far_as_it_can_be() -> None:
+    said = ("80/tcp", "53/UDP", "9", "7-8/sctp", "80/tcp", "", "x/tcp", "0/tcp", "70000", "80/icmp")
+    assert told(said) == (
+        (7, "sctp"), (8, "sctp"), (9, "tcp"), (53, "udp"), (80, "tcp"),
+    )  # fmt: skip
 
 
 def test_ports_in_words() -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LEGAL = {
-    ("start", "created"), ("start", "exited"),
+    ("start", "created"), ("start", "restarting"),
+    ("start", "exited"),
     ("kill", "running"), ("kill", "paused"),
     ("attach", "running"), ("exec", "running"), ("join", "running"), ("join", "paused"),
     ("pause", "running"), ("unpause", "paused"), ("top", "running"), ("top", "paused"),

@@ -205,6 +205,24 @@ def test_a_tree_is_synced_with_all_that_is_in_it(
     assert sorted(synced) == sorted(map(str, expected))
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    said: list[int | None] = []
+
+    def sync() -> None:
+        try:
+            files._sync_file("pipe", folder, begin=True)
+        except OSError as err:
+            said.append(err.errno)
+
+    one = threading.Thread(target=sync, daemon=True)
+    one.start()
+    one.join(30)
+    os.close(folder)
+    assert said == [errno.ESPIPE]
+
+
 def test_remove_tells_whether_there_was_a_file(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     assert files.remove(str(tmp_path / "f"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontain.engine import new_mounts, records
-from pycontain.engine.volume_mounts import mount_points
+from pycontain.engine.volume_mounts import mounts_of
 from pycontain.engine.volumes import Users, Volumes
 from pycontain.errors import Conflict, InvalidInput, NotFound, StoreError
 from pycontain.kernel.copy import copy_up
@@ -456,11 +456,14 @@ def test_no_link_leads_out_of_the_image(image: Path, tmp_path: Path) -> None:
     assert "secret" not in os.listdir(copy)
 
 
-def test_mount_points_by_device() -> None:
+def test_mounts_by_device() -> None:
     text = (
         "30 20 0:50 / /a\\040b rw - tmpfs tmpfs rw\n"
         "31 20 0:51 / /other rw - tmpfs tmpfs rw\n"
         "32 20 0:50 /sub /part rw - tmpfs tmpfs rw\n"
         "33 20 0:50 / /c\\134 rw shared:1 - tmpfs tmpfs rw\n"
+        "34 20 0:50 / /mapped rw,idmapped - tmpfs tmpfs rw\n"
     )
-    assert list(mount_points(text, "0:50")) == ["/a b", "/c\\"]
+    assert list(mounts_of(text, "0:50")) == [
+        ("/a b", True), ("/part", False), ("/c\\", True), ("/mapped", False),
+    ]  # fmt: skip

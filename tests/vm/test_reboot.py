@@ -29,6 +29,8 @@ HOW = {
 RUNNING = ("counting", "sleeping", "again", "frozen")
 STAYS = {
     **dict.fromkeys(RUNNING, ("exited", 255)),
+    "wanted": ("exited", 255),
+    "unwanted": ("exited", 137),
     "ended": ("exited", 7),
     "made": ("created", 0),
     "removed-at-its-end": ("created", 0),
@@ -48,6 +50,9 @@ run ended busybox sh -c 'echo said; exit 7' || test $? = 7
 p create --name made --network none busybox sleep 1000
 p create --rm --name removed-at-its-end --network none busybox true
 p pause frozen
+run wanted -d --restart always busybox sleep 1000
+run unwanted -d --restart unless-stopped busybox sleep 1000
+p stop -t 0 unwanted
 """
 RUNTIME_SETUP = f"""
 set -eu
@@ -101,7 +106,7 @@ def listed(vm: Machine, *words: str) -> dict[str, str]:
 @pytest.mark.parametrize("how", HOW)
 def test_containers_after_a_reboot(vm: Machine, how: str) -> None:
     vm.sh(SETUP, timeout=LIMIT)
-    assert listed(vm).keys() == {*RUNNING, "temporary"}
+    assert listed(vm).keys() == {*RUNNING, "temporary", "wanted"}
     vm.reboot(*HOW[how])
 
     assert listed(vm) == {}
@@ -120,6 +125,15 @@ def test_containers_after_a_reboot(vm: Machine, how: str) -> None:
     assert "is not running" in cli(vm, "kill", "sleeping", code=1)
     assert "already in use" in cli(vm, "create", "--name", "again", "busybox", code=1)
     cli(vm, "stop", "counting")
+
+    # What its restart policy wants is started by who is asked to, and is cared for from then on.
+    assert cli(vm, "system", "boot") == "wanted\n"
+    assert listed(vm) == {"wanted": "running"}
+    vm.sh(f"kill -9 $({PYCONTAIN} inspect -f '{{{{.State.Pid}}}}' wanted)", timeout=LIMIT)
+    ask = f"{PYCONTAIN} inspect -f '{{{{.State.Status}}}} {{{{.RestartCount}}}}' wanted"
+    vm.sh(f"until [ \"$({ask})\" = 'running 1' ]; do :; done", timeout=LIMIT)
+    cli(vm, "rm", "-f", "wanted", "unwanted")
+    vm.sh("while [ -L /run/pycontain/supervisor ]; do sleep 0.1; done", timeout=LIMIT)
 
     again = (*RUNNING, "made")
     cli(vm, "start", *again)

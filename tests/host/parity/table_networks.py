@@ -18,6 +18,9 @@ _INSIDE_IS = (
     'inside bridge local false true [{"Subnet":"<net>.128/26","Gateway":"<net>.129"}] {}'
     ' {"alone":"","team":"a"} 0\n'
 )
+_ICC = "containers of a network reach each other: who should not has a network of its own"
+_ROUTED = "a network without masquerading needs routes to it in the routers around the host"
+_AUX = "an address for somebody else is kept out of --ip-range instead"
 _NO_BRIDGE = "the docker beside us has no bridge"
 
 _MADE = scene(
@@ -141,6 +144,17 @@ _REFUSED = scene(
         ours=Said(1, err="no such driver"), dockers=Said(1, err=...)),
     Row("network create -o nosuch=1 x", differs="docker ignores options that it does not know",
         ours=Said(1, err="has no such option"), dockers=Said(out=...)),
+    Row("network create -o com.docker.network.bridge.enable_icc=false icc", differs=_ICC,
+        ours=Said(1, err="has no such option"), dockers=Said(out=...)),
+    Row("network create -o com.docker.network.bridge.enable_ip_masquerade=false masq",
+        differs=_ROUTED, ours=Said(1, err="has no such option"), dockers=Said(out=...)),
+    Row("network create --subnet @net.0/25 --subnet @net.128/25 two4", any_err=True, differs=_WORDS,
+        ours=Said(1, err="a bridge has one IPv4 subnet"), dockers=Said(1, err=...)),
+    Row("network create --ipv6 --subnet fd5e::@net.0/121 --subnet fd5f::@net.0/121 two6",
+        any_err=True, differs=_WORDS, ours=Said(1, err="a bridge has one IPv6 subnet"),
+        dockers=Said(1, err=...)),
+    Row("network create --subnet @net.0/24 --aux-address box=@net.9 aux", differs=_AUX,
+        ours=Said(125, err="unknown flag: --aux-address"), dockers=Said(out=...)),
     Row("network create -d macvlan x", differs="docker makes a dummy device of its own for it",
         ours=Said(1, err="needs --opt parent=DEVICE"), dockers=Said(..., out=..., err=...)),
     Row("network create -- -x", any_err=True, differs=_WORDS,

@@ -1,0 +1,1 @@
+"""Pods: containers that share namespaces, published ports, volumes and limits."""
