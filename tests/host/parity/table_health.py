@@ -42,7 +42,8 @@ _LIFE = scene(
     Row("inspect -f '{{.State.Health.FailingStreak}}' web", until="0\n"),
     "ps --format '{{.Names}} {{.Status}}' -f health=healthy",
     "ps -aq -f health=none",
-    f"{_EVENTS} -f container=@web",
+    # docker tells it after the state has changed.
+    Row(f"{_EVENTS} -f container=@web", until="health_status: healthy"),
     "stop -t 0 web",
     f"{_STATUS} web",
     "ps -aq --no-trunc -f health=unhealthy",
