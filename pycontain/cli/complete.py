@@ -259,7 +259,7 @@ def _arguments(verb: Verb, number: int, current: str, store: _Store) -> Iterable
         # what is not there yet can be run, but not looked at
         makes = place == "IMAGE" and verb.name.rpartition(" ")[2] in ("create", "run")
         return {*found, *_plain(store.recipes())} if makes else found
-    if place == "FILE|URL|-":
+    if place in ("FILE|-", "FILE|URL|-"):
         raise _Files
     if "CONTAINER:" in verb.usage:
         return _paths(store, current)

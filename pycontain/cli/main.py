@@ -98,6 +98,10 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "ls": "images",
         },
     ),
+    "kube": (
+        "Manage pods that Kubernetes manifests declare",
+        {name: f"pycontain.cli.kube:{name.upper()}" for name in ("apply", "down", "play")},
+    ),
     "manifest": (
         "Manage lists of images",
         {

@@ -310,8 +310,11 @@ def _namespace(values: Values, kind: str) -> str:
     return parse.parse_namespace(kind, values[kind] or "")
 
 
-def _default_network(settings: Config) -> str:
-    """An ordinary user's containers have none by default where nothing could lead out of it."""
+def default_network(settings: Config) -> str:
+    """Return the network of what names none.
+
+    An ordinary user's containers have none by default where nothing could lead out of it.
+    """
     if os.geteuid() == 0 or settings.origins["network"] != ORIGIN_BUILT_IN:
         return settings.network
     from pycontain.network import outside
@@ -321,7 +324,7 @@ def _default_network(settings: Config) -> str:
 
 def network_fields(values: Values, settings: Config) -> dict[str, Any]:
     """Return the fields of ``RunOptions`` that tell of networks and ports."""
-    default = "none" if _is_member(values) else _default_network(settings)
+    default = "none" if _is_member(values) else default_network(settings)
     mode, networks = choice.resolve(
         values["network"], default, ip=values["ip"] or "", ip6=values["ip6"] or "",
         mac=values["mac-address"] or "", aliases=values["network-alias"],

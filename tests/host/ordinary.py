@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 NAME = f"pycontain-{os.getpid()}"
 RANGES = ("/etc/subuid", "/etc/subgid")
 LOCK = "/run/lock/pycontain-tests-accounts"
-NEEDED = ("click", "dnslib", "isal", "msgspec", "psutil", "urllib3", "zstandard", "_cffi_backend")
+NEEDED = (
+    "click", "dnslib", "isal", "msgspec", "psutil", "urllib3", "yaml", "zstandard", "_cffi_backend",
+)  # fmt: skip
 SCRIPT = """\
 #!{python} -IS
 import sys

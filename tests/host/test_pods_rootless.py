@@ -14,6 +14,26 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.host
 
+MANIFEST = b"""
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {token: hidden}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: mine}
+spec:
+  terminationGracePeriodSeconds: 0
+  securityContext: {runAsUser: 7}
+  containers:
+  - name: up
+    image: busybox
+    command: [sleep, "1000"]
+    volumeMounts: [{name: keys, mountPath: /keys}, {name: work, mountPath: /work}]
+  volumes: [{name: keys, secret: {secretName: keys}}, {name: work, emptyDir: {}}]
+"""
+
 
 @pytest.fixture(scope="module")
 def user(whole_host: None) -> Iterator[User]:
@@ -55,6 +75,17 @@ def test_a_pod_of_an_ordinary_user(user: User) -> None:
     done(user, "pod", "stop", "-t", "0", "mine")
     assert json.loads(done(user, "pod", "inspect", "mine"))["State"] == "Exited"
     done(user, "pod", "rm", "mine")
+    assert holders(user) == []
+
+
+def test_a_pod_that_an_ordinary_user_plays(user: User) -> None:
+    assert user.run("kube", "play", "-", input=MANIFEST).returncode == 0
+    script = "id -u; cat /keys/token; echo x >/work/x"
+    text = done(user, "exec", "mine-up", "sh", "-c", script)
+    assert text == "7\nhidden"
+    down = user.run("kube", "down", "-", input=MANIFEST)
+    assert (down.returncode, down.stderr) == (0, b"")
+    assert done(user, "pod", "ps", "-q") == ""
     assert holders(user) == []
 
 

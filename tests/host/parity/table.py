@@ -9,6 +9,7 @@ from . import (
     table_files,
     table_health,
     table_images,
+    table_kube,
     table_limits,
     table_listings,
     table_manifests,
@@ -38,4 +39,5 @@ SCENES = (
     *table_health.SCENES,
     *table_restart.SCENES,
     *table_pods.SCENES,
+    *table_kube.SCENES,
 )

@@ -165,4 +165,16 @@ _REFUSED = scene(
     Row("network prune -f", any_out=True),
 )  # fmt: skip
 
-SCENES = (_MADE, _CONNECTED, _REFUSED)
+_FORWARDS = scene(
+    "forwarding in networks",
+    Row("network create --subnet @net.0/25 app", any_out=True),
+    "run --rm --network app busybox cat /proc/sys/net/ipv4/ip_forward",
+    "run --rm --network app --sysctl net.ipv4.ip_forward=0 busybox"
+    " cat /proc/sys/net/ipv4/ip_forward",
+    Row("network create --subnet @net.128/25 --ip-range @net.128/32 full",
+        any_err=True, differs=_WORDS, ours=Said(1, err="no address for a container"),
+        dockers=Said(1, err="No available addresses")),
+    "network rm app",
+)  # fmt: skip
+
+SCENES = (_MADE, _CONNECTED, _REFUSED, _FORWARDS)

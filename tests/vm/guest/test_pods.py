@@ -10,16 +10,32 @@ import pytest
 from harness import wait_until
 
 from pycontain.engine import records
+from pycontain.model import kube
 from pycontain.model.container import Limits, RunOptions
+from pycontain.pod import manifest
+from pycontain.pod.play import Player, plan
 from pycontain.pod.pods import Pods
 
-from .test_engine_limits import image_cache, store
+from .test_engine_limits import group_of, image_cache, store
 
 if TYPE_CHECKING:
     from harness import Store
 
 __all__ = ["image_cache", "store"]
 pytestmark = pytest.mark.vm
+
+LIMITED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: up
+    image: busybox
+    command: [sleep, "1000"]
+    resources: {limits: {cpu: 250m, memory: 64Mi}}
+"""
 
 
 def test_a_pods_memory_is_all_its_containers_together(store: Store) -> None:
@@ -75,3 +91,17 @@ def test_a_killed_holder_is_replaced(store: Store) -> None:
         assert store.state_of(container.id) == "running"
     finally:
         pods.remove("web", force=True)
+
+
+def test_limits_of_a_played_container_are_its_own(store: Store) -> None:
+    pods = Pods(store.engine)
+    (pod,) = (objects := manifest.parse(LIMITED, strict=True).objects)
+    assert isinstance(pod, kube.Pod)
+    player = Player(store.engine, pods)
+    player.play(plan(pod, objects))
+    try:
+        group = group_of(store, "web-up")
+        assert group.text("memory.max") == str(64 << 20)
+        assert group.text("cpu.max") == "25000 100000"
+    finally:
+        player.down("web")
