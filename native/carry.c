@@ -28,6 +28,8 @@
 #define IDLE_MS 30000        /* of all: then it ends */
 #define LAST_MS 500          /* after the container's end */
 #define SWEEP_MS 5000
+#define SHORT_MS 100         /* until connections are accepted again that there was no file for */
+#define OWN_FILES 16         /* standard streams, signals, epoll, and one that is being accepted */
 
 enum kind { KIND_SIGNAL, KIND_PORT, KIND_CLIENT, KIND_SERVER, KIND_DATAGRAMS };
 
@@ -79,10 +81,11 @@ static struct carrier {
     int epoll;
     struct watched signal;
     struct port *ports;
-    size_t port_count, streams_most, stream_count, session_count;
+    size_t port_count, streams_most, sessions_most, stream_count, session_count;
     struct stream *streams, *dead;
     struct session *sessions[DATAGRAM_BUCKETS];
     uint64_t now, last, swept, end;
+    uint64_t scarce;         /* until then there is no file for a connection */
     bool crowded;            /* no more connections are accepted for now */
     char data[DATAGRAM_SIZE];
 } c;
@@ -306,8 +309,12 @@ static void accept_streams(struct port *port)
     for (int i = 0; i < BURST && c.stream_count < c.streams_most; i++) {
         int fd = accept4(port->watched.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-        if (fd < 0)
+        if (fd < 0) {
+            /* It stays in the queue, and epoll would tell of it all the time (accept(2)). */
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                c.scarce = c.now + SHORT_MS;
             return;
+        }
         new_stream(fd, &port->published->target);
     }
 }
@@ -315,7 +322,7 @@ static void accept_streams(struct port *port)
 /* With as many streams as there may be, who comes waits in the kernel's queue. */
 static void mind_the_crowd(void)
 {
-    bool crowded = c.stream_count >= c.streams_most;
+    bool crowded = c.stream_count >= c.streams_most || c.now < c.scarce;
 
     if (crowded == c.crowded || c.end)
         return;
@@ -386,7 +393,7 @@ static struct session *new_session(struct port *port, const struct msghdr *from)
     uint32_t bucket = hash(port, from->msg_name, from->msg_namelen);
     struct session *session;
 
-    if (c.session_count >= DATAGRAMS_MOST || !(session = calloc(1, sizeof(*session))))
+    if (c.session_count >= c.sessions_most || !(session = calloc(1, sizeof(*session))))
         return NULL;
     session->server = (struct watched){.kind = KIND_DATAGRAMS, .owner = session};
     session->server.fd = socket(target->address.ss_family,
@@ -531,15 +538,31 @@ static void handle(struct watched *watched, uint32_t events)
     }
 }
 
-static int begin(const struct published *ports, size_t count, int signals)
+static size_t least(size_t one, size_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Divide what may be open: neither kind can take the other's part. */
+static void share_files(size_t count)
 {
     struct rlimit files = {1024, 1024};
-    int on = 1;
+    size_t room, datagrams;
 
     getrlimit(RLIMIT_NOFILE, &files);
-    c.streams_most = STREAMS_MOST;
-    if (files.rlim_cur < STREAMS_MOST * STREAM_FILES + DATAGRAMS_MOST + FORWARD_PORTS + 16)
-        c.streams_most = files.rlim_cur / (2 * STREAM_FILES) + 1;
+    room = files.rlim_cur > count + OWN_FILES ? files.rlim_cur - count - OWN_FILES : 0;
+    datagrams = least(DATAGRAMS_MOST, room / 2);
+    c.sessions_most = datagrams ? datagrams : 1;
+    c.streams_most = least(STREAMS_MOST, (room - datagrams) / STREAM_FILES);
+    if (!c.streams_most)
+        c.streams_most = 1;
+}
+
+static int begin(const struct published *ports, size_t count, int signals)
+{
+    int on = 1;
+
+    share_files(count);
     c.ports = calloc(count, sizeof(*c.ports));
     c.epoll = epoll_create1(EPOLL_CLOEXEC);
     c.signal = (struct watched){.kind = KIND_SIGNAL, .fd = signals};
@@ -565,7 +588,8 @@ static void turn(void)
 {
     struct epoll_event events[EVENTS];
     bool told = false;
-    int count = epoll_wait(c.epoll, events, EVENTS, c.end ? 20 : SWEEP_MS);
+    int patience = c.end ? 20 : c.now < c.scarce ? SHORT_MS : SWEEP_MS;
+    int count = epoll_wait(c.epoll, events, EVENTS, patience);
 
     if (count < 0 && errno != EINTR)
         _exit(1);
@@ -586,7 +610,7 @@ static void turn(void)
         begin_end();
     mind_the_crowd();
     if (c.now - c.swept >= SWEEP_MS) {
-        sweep_sessions(c.session_count >= DATAGRAMS_MOST);
+        sweep_sessions(c.session_count >= c.sessions_most);
         c.swept = c.now;
     }
 }

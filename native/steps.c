@@ -347,6 +347,23 @@ static int readonly_path(struct clone *c, const char *path)
     return 0;
 }
 
+/* What covers files. An image or a volume may have anything in its place, a link to what is to be
+ * hidden among it. */
+static int open_null(struct clone *c)
+{
+    int null = in_root(c, "/dev/null", O_PATH);
+    struct stat node;
+
+    if (null >= 0) {
+        if (fstat(null, &node) == 0 && S_ISCHR(node.st_mode) && node.st_rdev == makedev(1, 3))
+            return null;
+        close(null);
+        errno = ENODEV;
+    }
+    subject(c, "/dev/null");
+    return -1;
+}
+
 static int mask_path(struct clone *c, const char *path)
 {
     int place = in_root(c, path, O_PATH), cover;
@@ -357,7 +374,7 @@ static int mask_path(struct clone *c, const char *path)
     if (fstat(place, &info) < 0)
         return -1;
     if (!S_ISDIR(info.st_mode)) {
-        int null = in_root(c, "/dev/null", O_PATH);
+        int null = open_null(c);
 
         if (null < 0)
             return -1;
@@ -386,7 +403,8 @@ static int each_path(struct clone *c, const struct step *step,
 {
     for (const char *path = NULL; (path = list_next(step, 0, path));)
         if (act(c, path) < 0) {
-            subject(c, path);
+            if (!*c->report.failure.subject)
+                subject(c, path);
             return -1;
         }
     return 0;

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.images import Removal
+    from pycontain.errors import PycontainError
     from pycontain.image.documents import History
 
 _SHORT_ID = 12
@@ -60,8 +61,9 @@ def _prune(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG0
     if not values["force"] and not prune.is_sure(f"WARNING! This will remove {what}."):
         return 0
     filters = [pair for pair in values["filter"] if pair[0] != "dangling"]
-    prune.total(prune.images(app, filters, every=every))
-    return 0
+    problems: list[PycontainError] = []
+    prune.total(prune.images(app, filters, problems, every=every))
+    return app.report(problems)
 
 
 def _is_true(value: str) -> bool:

@@ -56,8 +56,13 @@ def _containers(app: App, values: Values, problems: list[PycontainError]) -> int
     return size
 
 
-def images(app: App, filters: Sequence[tuple[str, str]], *, every: bool) -> int:
-    """Remove images that nobody uses, tell of them, and return their bytes."""
+def images(
+    app: App, filters: Sequence[tuple[str, str]], problems: list[PycontainError], *, every: bool
+) -> int:
+    """Remove images that nobody uses, tell of them, and return their bytes.
+
+    `problems` gets an error for each image that is in the way.
+    """
     from pycontain.engine import disk
 
     is_meant = disk.selection(filters, time.time_ns())
@@ -67,6 +72,7 @@ def images(app: App, filters: Sequence[tuple[str, str]], *, every: bool) -> int:
         lines += [f"untagged: {name}" for name in removal.untagged]
         lines += [f"deleted: {removal.deleted}"] if removal.deleted else []
     _tell("Deleted Images:", lines)
+    problems += disk.image_obstacles(app.engine.layout)
     return size
 
 
@@ -114,7 +120,7 @@ def _system_prune(app: App, values: Values, arguments: list[str]) -> int:  # noq
     size = _containers(app, values, problems)
     if not app.engine.rootless:
         networks(app, values["filter"])
-    size += images(app, values["filter"], every=values["all"])
+    size += images(app, values["filter"], problems, every=values["all"])
     if values["volumes"]:
         from pycontain.cli import volume
 

@@ -385,8 +385,17 @@ _FILTERS = {
 }
 
 
-def filtered(views: Sequence[View], filters: Sequence[tuple[str, str]]) -> list[View]:
+def filtered(
+    views: Sequence[View],
+    filters: Sequence[tuple[str, str]],
+    problems: list[PycontainError],
+) -> list[View]:
     """Return the views that pass: one value of each named filter (of labels, all).
+
+    Args:
+        views: of which.
+        filters: names and values.
+        problems: gets an error for each of which a document that a filter asks is damaged.
 
     Raises:
         InvalidInput: an unknown filter or a bad value.
@@ -399,7 +408,15 @@ def filtered(views: Sequence[View], filters: Sequence[tuple[str, str]]) -> list[
             raise InvalidInput(f"Invalid filter '{name}'", f"there are {', '.join(_FILTERS)}")
         grouped.setdefault(name, []).append(value)
     tests = [_FILTERS[name](values, views) for name, values in grouped.items()]
-    return [view for view in views if all(test(view) for test in tests)]
+
+    def passes(view: View) -> bool:
+        try:
+            return all(test(view) for test in tests)
+        except PycontainError as err:
+            problems.append(err)
+            return False
+
+    return [view for view in views if passes(view)]
 
 
 def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[View]:
@@ -408,7 +425,7 @@ def _selected(app: App, values: Values, problems: list[PycontainError]) -> list[
     every = values["all"] or last > 0 or any(name == "status" for name, _ in filters)
     # filters that name a container must find it though it does not run
     views = app.engine.containers.list(all=every or bool(filters), problems=problems)
-    chosen = filtered(views, filters)
+    chosen = filtered(views, filters, problems)
     if not every:
         chosen = [view for view in chosen if view.status.state in _SHOWN]
     return chosen[:last] if last > 0 else chosen

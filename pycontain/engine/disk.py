@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pycontain.engine.images import Removal
     from pycontain.engine.volumes import VolumeUse
     from pycontain.image.store import Image
+    from pycontain.store.layout import Layout
 
     Labels = dict[str, str]
 
@@ -263,6 +264,19 @@ def prune_images(
 
     removed, size = engine.images.prune(every=every, accept=accept)
     return list(removed), size
+
+
+def image_obstacles(layout: Layout) -> list[PycontainError]:
+    """Return an error for each image on whose account nothing of any image can be freed.
+
+    Raises:
+        StoreError: the index is damaged.
+    """
+    from pycontain.image import reach
+    from pycontain.image.blobs import Blobs
+    from pycontain.image.index import IndexFile
+
+    return reach.obstacles(Blobs(layout), IndexFile(f"{layout.images}/index.json").entries())
 
 
 def prune_cache(engine: Engine) -> tuple[list[str], int]:

@@ -86,7 +86,10 @@ def inside(layout: Layout, *, rootless: bool) -> list[Finding]:
         rootless: we are in the namespaces of an ordinary user.
     """
     work = layout.work
-    found = [_look("overlay", lambda: _overlay(work, rootless=rootless), needed=True)]
+    found = [
+        _look("overlay", lambda: _overlay(work, rootless=rootless), needed=True),
+        _look("images", lambda: _images(layout)),
+    ]
     if rootless:
         reason = "containers of ordinary users have no cgroup"
         return [
@@ -274,6 +277,14 @@ def _overlay(work: str, *, rootless: bool) -> str:
         files.remove_tree(folder)
     new = "lowerdir+" if release.release() >= (6, 5) else "mount(2), before Linux 6.5"
     return f"{new}, userxattr" if rootless else new
+
+
+def _images(layout: Layout) -> str:
+    from pycontain.engine import disk
+
+    if found := disk.image_obstacles(layout):
+        raise found[0]
+    return "what nothing leads to can be removed"
 
 
 def _idmapped(work: str) -> str:

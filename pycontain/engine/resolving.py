@@ -32,12 +32,10 @@ main(sys.argv[1], sys.argv[2])
 
 
 def ready_path(layout: Layout) -> str:
-    """Return what says who the resolver is: ``PID START THREAD``."""
+    """Return what says who the resolver is: ``PID START THREAD``; why it ended, where it never was
+    ready.
+    """
     return f"{layout.state_networks}/resolver"
-
-
-def _failure_path(layout: Layout) -> str:
-    return f"{layout.state_networks}/resolver.failure"
 
 
 def attach(layout: Layout, network: Network, bridge: int) -> None:
@@ -121,7 +119,6 @@ def _thread(layout: Layout) -> int:
 
 def _start(layout: Layout) -> int:
     files.remove(ready_path(layout))
-    files.remove(_failure_path(layout))  # what an earlier one said
     program = os.open(sys.executable, os.O_RDONLY | os.O_CLOEXEC)
     try:
         argv = [
@@ -142,15 +139,16 @@ def _await(layout: Layout, pidfd: int) -> None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     for _ in range(int(_PATIENCE / 0.002)):
-        if os.path.lexists(ready_path(layout)):
+        if _words(layout)[0]:
             return
         if poller.poll(2):
             break
-    try:
-        reason = files.read(_failure_path(layout)).decode().strip()
-    except NotFound:
-        reason = "it ended, or did not get ready, and said nothing"
     process.send_signal(pidfd, _SIGTERM)
+    try:
+        reason = files.read_word(ready_path(layout))
+    except NotFound:
+        reason = ""
+    reason = reason or "it ended, or did not get ready, and said nothing"
     raise PycontainError(f"start the resolver of names: {reason}")
 
 

@@ -186,8 +186,8 @@ class _Opener:
             if fills:
                 self._fill_locked(volume, entry, device)
             fd = _at_subpath(entry, device) if entry.subpath else _copy_of(device, words)
-            mount.set_attributes(fd, *words.whole())
             self._give(entry, fd)
+            mount.set_attributes(fd, *words.whole())
             return
         self._open_shared(volume, entry, words, fills=fills)
 
@@ -215,12 +215,15 @@ class _Opener:
         whole = self._wholes.get(volume.name)
         if whole is None:
             whole = _new_mount(volume, words)
+            try:
+                self._note_mounted(volume, whole)
+            except BaseException:
+                os.close(whole)
+                raise
             self._wholes[volume.name] = whole
             if not (entry.subpath or (entry.uid_map and self._targets(volume.name) > 1)):
-                self._note_mounted(volume, whole)
                 return whole
             self._opened.keep(whole)
-            self._note_mounted(volume, whole)
         if entry.subpath:
             return _at_subpath(entry, f"/proc/self/fd/{whole}")
         return _again(whole, volume)

@@ -105,8 +105,9 @@ def push_list(
     """
     index = documents.parse(blobs.read(listed), listed.media_type, f"list {listed.digest}")
     assert isinstance(index, documents.Index)
-    for item in {item.digest: item for item in index.manifests}.values():
-        _push_member(blobs, registry, item, ref, origins, report, _DEPTH)
+    members = _Members(blobs, registry, ref, origins, report)
+    for item in index.manifests:
+        members.send(item, _DEPTH)
     data = blobs.read(listed)
     digest = registry.put_manifest(
         ref.path, ref.tag or reference.DEFAULT_TAG, data, listed.media_type
@@ -114,29 +115,48 @@ def push_list(
     return digest, len(data), tuple(dict.fromkeys(item.digest for item in index.manifests))
 
 
-def _push_member(
-    blobs: Blobs,
-    registry: Registry,
-    item: Descriptor,
-    ref: Reference,
-    origins: Mapping[str, Origin],
-    report: Report | None,
-    depth: int,
-) -> None:
-    if not blobs.has(item):
-        _check_there(registry, item, ref)
-        return
-    data = blobs.read(item)
-    parsed = documents.parse(data, item.media_type, f"manifest {item.digest}")
-    if isinstance(parsed, documents.Manifest):
-        origin = origins.get(item.digest, Origin())
-        _Push(blobs, registry, ref, origin.repositories, report, origin.fetch).all(parsed)
-    elif not depth:
-        raise ImageError(f"list {item.digest}: more than {_DEPTH} lists below each other")
-    else:
-        for below in parsed.manifests:
-            _push_member(blobs, registry, below, ref, origins, report, depth - 1)
-    registry.put_manifest(ref.path, item.digest, data, item.media_type)
+class _Members:
+    """The sending of a list's members, of those of lists among them, too; of each once."""
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        registry: Registry,
+        ref: Reference,
+        origins: Mapping[str, Origin],
+        report: Report | None,
+    ) -> None:
+        self._blobs = blobs
+        self._registry = registry
+        self._ref = ref
+        self._origins = origins
+        self._report = report
+        # With their types: one document may be named as another kind, which is then refused.
+        self._sent: set[tuple[str, str]] = set()
+
+    def send(self, item: Descriptor, depth: int) -> None:
+        """Send a member and what it names; `depth`: how many lists may be below it."""
+        if (item.digest, item.media_type) in self._sent:
+            return
+        if self._blobs.has(item):
+            self._send_document(item, depth)
+        else:
+            _check_there(self._registry, item, self._ref)
+        self._sent.add((item.digest, item.media_type))
+
+    def _send_document(self, item: Descriptor, depth: int) -> None:
+        data = self._blobs.read(item)
+        parsed = documents.parse(data, item.media_type, f"manifest {item.digest}")
+        if isinstance(parsed, documents.Manifest):
+            origin = self._origins.get(item.digest, Origin())
+            sources, fetch = origin.repositories, origin.fetch
+            _Push(self._blobs, self._registry, self._ref, sources, self._report, fetch).all(parsed)
+        elif not depth:
+            raise ImageError(f"list {item.digest}: more than {_DEPTH} lists below each other")
+        else:
+            for below in parsed.manifests:
+                self.send(below, depth - 1)
+        self._registry.put_manifest(self._ref.path, item.digest, data, item.media_type)
 
 
 def _check_there(registry: Registry, item: Descriptor, ref: Reference) -> None:

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pycontain.errors import ImageError, NotFound
+from pycontain.errors import ImageError, NotFound, StoreError
 from pycontain.image import documents, reference
+from pycontain.image.index import REF_NAME
 from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pycontain.errors import PycontainError
     from pycontain.image.blobs import Blobs
+    from pycontain.image.documents import Descriptor
 
 MAX_DEPTH = 16
 """Documents that lead to each other in a row."""
@@ -91,6 +94,31 @@ def reachable(blobs: Blobs, digest: str, media_type: str) -> set[str]:
             if below.digest not in found:
                 found.add(below.digest)
                 rest.append((below, depth + 1))
+    return found
+
+
+def obstacles(blobs: Blobs, entries: Iterable[Descriptor]) -> list[PycontainError]:
+    """Return why blobs cannot be removed: an error for each of which is not known what it leads to.
+
+    As long as one is there all blobs stay, also those that nothing leads to.
+
+    Args:
+        blobs: of a store.
+        entries: of its index.
+    """
+    found: list[PycontainError] = []
+    for item in entries:
+        name = (item.annotations or {}).get(REF_NAME, item.digest)
+        try:
+            reachable(blobs, item.digest, item.media_type)
+        except (ImageError, StoreError) as err:
+            reason = err.message.removeprefix(f"{item.digest}: ")
+            found.append(
+                ImageError(
+                    f"image {name}: {reason}: while it is there no blob is removed",
+                    f"remove it: pycontain rmi {name}",
+                )
+            )
     return found
 
 

@@ -83,7 +83,9 @@ def new_mount(kind: str, options: Iterable[Option], attributes: int = 0) -> int:
             else:
                 result = lib.fsconfig_string(fs, name.encode(), os.fsencode(value))
             if result < 0:
-                raise kernel_error("mount", f"{kind}: {name}={value}{_log(fs)}", ffi.errno)
+                number = ffi.errno
+                word = name if value is None else f"{name}={value}"
+                raise kernel_error("mount", f"{kind}: {word}{_log(fs)}", number)
         if lib.fsconfig_create(fs) < 0:
             number = ffi.errno
             raise kernel_error("mount", f"{kind}{_log(fs)}", number)
@@ -96,7 +98,11 @@ def new_mount(kind: str, options: Iterable[Option], attributes: int = 0) -> int:
 
 
 def _log(fs: int) -> str:
-    """What the kernel says about a refused file system (fsopen(2): read the descriptor)."""
+    """What the kernel says about a refused file system (fsopen(2): read the descriptor).
+
+    A message begins with a letter for its kind, error, warning or information, and a blank
+    (Documentation/filesystems/mount_api.rst).
+    """
     lines = []
     while True:
         try:
@@ -105,7 +111,8 @@ def _log(fs: int) -> str:
             break
         if not line:
             break
-        lines.append(line.decode(errors="replace").strip())
+        text = line.decode(errors="replace").strip()
+        lines.append(text[2:] if text[:2] in ("e ", "w ", "i ") else text)
     return f" ({'; '.join(lines)})" if lines else ""
 
 

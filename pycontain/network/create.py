@@ -12,6 +12,8 @@ from pycontain.kernel import netlink
 from pycontain.model.network import Network, Subnet
 from pycontain.network import address, bridge, store
 from pycontain.network.address import Range
+from pycontain.network.leases import bounds
+from pycontain.network.names import resolver_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -104,7 +106,7 @@ def network(layout: Layout, request: Request, known: Iterable[Network]) -> Netwo
     _check_options(request, driver)
     identity = os.urandom(32).hex()
     subnets = _subnets(layout, request, list(known), identity)
-    return Network(
+    made = Network(
         id=identity,
         name=request.name,
         driver=driver,
@@ -118,6 +120,9 @@ def network(layout: Layout, request: Request, known: Iterable[Network]) -> Netwo
         mtu=_mtu(request.options, ipv6=request.ipv6),
         mode=_mode(request.options),
     )
+    for subnet in subnets:
+        _check_pool(made, subnet)
+    return made
 
 
 def _driver(request: Request) -> Driver:
@@ -227,6 +232,24 @@ def _check_size(subnet: Range) -> None:
         raise InvalidInput(
             f"subnet {subnet}: too small", "it has to hold a gateway and one container"
         )
+
+
+def _check_pool(network: Network, subnet: Subnet) -> None:
+    """Refuse a range of which no container can have an address."""
+    if not subnet.ip_range:
+        return
+    pool = address.parse(subnet.ip_range)
+    low, high = bounds(pool, address.parse(subnet.subnet))
+    kept = {subnet.gateway, resolver_address(network)}
+    # One more than are kept is enough to find one that is free, however large the range is.
+    for number in range(low, min(high, low + len(kept)) + 1):
+        if address.text(pool.family, number) not in kept:
+            return
+    raise InvalidInput(
+        f"ip-range {pool}: it has no address for a container",
+        "the first and the last of a subnet are nobody's; its gateway has one, and so has its"
+        " resolver of names, mostly the last that is left",
+    )
 
 
 def _check_kind(subnet: Range) -> None:

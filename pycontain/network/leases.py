@@ -124,7 +124,7 @@ class Leases:
             Conflict: all are in use.
         """
         files.make_folders(self._folder)
-        low, high = _bounds(pool, subnet)
+        low, high = bounds(pool, subnet)
         taken = set(reserved)
         at = self._last(pool.family)
         at = at + 1 if low <= at < high else low
@@ -165,6 +165,13 @@ def _last_name(family: int) -> str:
     return _LAST + ("4" if family == AF_INET else "6")
 
 
-def _bounds(pool: address.Range, subnet: address.Range) -> tuple[int, int]:
+def bounds(pool: address.Range, subnet: address.Range) -> tuple[int, int]:
+    """Return the first and the last address of a range that a host may have; none, where the last
+    is before the first.
+
+    Args:
+        pool: the range.
+        subnet: of which it is a part; its first and last address are nobody's.
+    """
     low, high = subnet.usable()
     return max(low, pool.first), min(high, pool.last)

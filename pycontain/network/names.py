@@ -148,7 +148,7 @@ class Names:
                 info = os.stat(folder)
             except FileNotFoundError:
                 continue
-            if not stat.S_ISDIR(info.st_mode):  # of all networks, as why a resolver ended
+            if not stat.S_ISDIR(info.st_mode):  # of all networks, as who the resolver is
                 continue
             changed = info.st_mtime_ns
             table = self._tables.get(identity)

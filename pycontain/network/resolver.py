@@ -65,27 +65,28 @@ _SETTINGS = {
 
 
 def ready_path(layout: Layout) -> str:
-    """Return what says who the resolver is, ``PID START THREAD``, once it listens."""
+    """Return what says who the resolver is, ``PID START THREAD``, once it listens; where it ended
+    before, the reason.
+    """
     return f"{layout.state_networks}/resolver"
-
-
-def failure_path(layout: Layout) -> str:
-    """Return the file that has the reason, where it ended before it listened."""
-    return f"{layout.state_networks}/resolver.failure"
 
 
 def main(root: str, state: str) -> None:
     """Be the resolver of a store until a signal ends it."""
     layout = Layout(root, state)
+    # Opened while we may, and written when we have given that up: nobody is to ask us before.
+    said = os.open(ready_path(layout), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         cgroup.leave()
         place = _Place()
         start = process.start_time(os.getpid())
-        files.write_word(ready_path(layout), f"{os.getpid()} {start} {place.thread}")
         _give_up_privileges()
     except (PycontainError, OSError) as err:
-        files.write_atomic(failure_path(layout), f"{err}\n".encode(), durable=False)
+        os.write(said, str(err).encode())
         sys.exit(1)
+    # One write of a few bytes: whoever reads has all or nothing.
+    os.write(said, f"{os.getpid()} {start} {place.thread}".encode())
+    os.close(said)
     _Resolver(layout, place).serve()
 
 

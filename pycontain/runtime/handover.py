@@ -28,6 +28,10 @@ OWNER = Handle("given", "owner")
 TRACE = Handle("given", "trace")
 NATIVE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_native")
 
+_NULL = (
+    "files are hidden by the container's /dev/null: a volume or a mount on /dev has to bring that"
+    " device"
+)
 _HINTS = {
     ("clone", errno.EPERM): "run as root, or enable user namespaces",
     ("clone", errno.EAGAIN): "a limit of tasks is reached: the cgroup's pids.max, one of a cgroup"
@@ -39,6 +43,8 @@ _HINTS = {
     ("devices", errno.EPERM): "loading BPF programs needs CAP_BPF or CAP_SYS_ADMIN",
     ("session", errno.EDQUOT): "the user has too many keys: see sysctl kernel.keys.maxkeys",
     ("apparmor", errno.ENOENT): "is the profile loaded, and AppArmor enabled? see aa-status(8)",
+    ("mask", errno.ENOENT): _NULL,
+    ("mask", errno.ENODEV): _NULL,
     ("bind", errno.ENOTDIR): "are you mounting a folder onto a file, or a file onto a folder?",
 }
 

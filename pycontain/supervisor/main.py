@@ -7,6 +7,7 @@ ends, under the gate.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pycontain.engine.containers import View
+    from pycontain.supervisor.loop import Timer
 
+_LATER = 2.0  # seconds until what the machine was too short of is tried again
+_SHORTAGES = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _HEARD = frozenset(("start", "die", "stop", "pause", "unpause", "rename", "update", "destroy"))
 
 
@@ -75,6 +79,19 @@ def _note_failure(layout: Layout) -> None:
     files.write_atomic(path, traceback.format_exc().encode(), durable=False)
 
 
+def is_shortage(err: BaseException | None) -> bool:
+    """Whether an error says that there was not enough of something, and not what is wrong.
+
+    Args:
+        err: what was raised; what it was raised from counts, too.
+    """
+    while err is not None:
+        if getattr(err, "errno", None) in _SHORTAGES:
+            return True
+        err = err.__cause__
+    return False
+
+
 class Supervisor:
     """The supervisor of one store.
 
@@ -93,6 +110,7 @@ class Supervisor:
         self._cared: set[str] = set()
         self._others: set[str] = set()  # that need nobody, until they are changed
         self._looking: dict[str, bool] = {}  # and whether to look once more after that
+        self._later: dict[str, Timer] = {}  # when to look again; of all, under an empty name
         self._monitors: dict[str, tuple[int, int]] = {}  # pid and pidfd
         self._watch = FolderWatch(self._layout.events)
         self._reader = Reader(Journal(self._layout.events), past=False)
@@ -148,19 +166,47 @@ class Supervisor:
         if isinstance(found, BaseException):
             if not isinstance(found, (PycontainError, OSError)):
                 raise found
-            # Gone; or damaged, and then nobody knows what it wants.
-            self._forget(identity)
+            self._failed(identity, found)
         else:
             self._consider(found)
         if again:
             self._look(identity)
         self._end_if_idle()
 
+    def _failed(self, identity: str, err: BaseException) -> None:
+        """A container could not be looked at."""
+        if is_shortage(err):
+            self._look_later(identity)
+        else:
+            # Gone; or damaged, and then nobody knows what it wants.
+            self._forget(identity)
+
+    def _look_later(self, identity: str) -> None:
+        if identity not in self._later:
+            self._later[identity] = self._loop.at(_LATER, lambda: self._look_again(identity))
+
+    def _look_again(self, identity: str) -> None:
+        del self._later[identity]
+        if identity:
+            self._look(identity)
+        else:
+            self._look_at_all()
+        self._end_if_idle()
+
     def _look_at_all(self) -> None:
         problems: list[PycontainError] = []  # of damaged ones: nobody knows what they want
-        views = self._containers.list(all=True, problems=problems)
-        for identity in self._cared - {view.container.id for view in views}:
-            self._forget(identity)
+        try:
+            views = self._containers.list(all=True, problems=problems)
+        except (PycontainError, OSError) as err:
+            if not is_shortage(err):
+                raise
+            self._look_later("")
+            return
+        if any(map(is_shortage, problems)):
+            self._look_later("")
+        else:
+            for identity in self._cared - {view.container.id for view in views}:
+                self._forget(identity)
         self._consider_all(views)
 
     def _consider_all(self, views: Iterable[View]) -> None:
@@ -172,12 +218,14 @@ class Supervisor:
         identity = view.container.id
         try:
             wanted = [part.consider(view) for part in self._parts]
-        except StoreError:
-            self._forget(identity)
-            return
-        if any(wanted):
-            self._cared.add(identity)
-            self._watch_monitor(view)
+            if any(wanted):
+                self._cared.add(identity)
+                self._watch_monitor(view)
+                return
+        except (PycontainError, OSError) as err:
+            if not (isinstance(err, StoreError) or is_shortage(err)):
+                raise
+            self._failed(identity, err)
             return
         self._forget(identity)
         if not supervision.needs(view.container):
@@ -219,14 +267,17 @@ class Supervisor:
 
     # ---- ending ----
 
+    def _is_busy(self) -> bool:
+        return bool(self._cared or self._looking or self._later or self._loop.pending)
+
     def _end_if_idle(self) -> None:
         """End where nothing has to be cared for, and nobody relies on us."""
-        if self._cared or self._looking or self._loop.pending:
+        if self._is_busy():
             return
         with supervision.gate(self._layout):
             # Whoever changed something before it came to the gate relies on us to see it.
             self._others.clear()
             self._look_at_all()
-            if not (self._cared or self._looking or self._loop.pending):
+            if not self._is_busy():
                 supervision.resign(self._layout)
                 self._loop.stop()

@@ -5,6 +5,7 @@ Each time: a clear error that names what is wrong, and nobody else's container i
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,12 @@ from harness import CommandLine, Store, collect, wait_until
 from pycontain import Engine
 from pycontain.engine import records
 from pycontain.errors import NotFound, PycontainError, StoreError
+from pycontain.image import documents
+from pycontain.image.blobs import Blobs
+from pycontain.image.index import REF_NAME
+from pycontain.image.reach import MAX_DEPTH
+from pycontain.model.container import HealthCheck
+from tests.unit import imagefiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +63,43 @@ def other(store: Store) -> Iterator[str]:
     assert (status.state, status.pid) == ("running", pid)
     assert store.exec(identity, "echo", "ok").stdout == b"ok\n"
     store.containers.remove(identity, force=True)
+
+
+def test_a_damaged_health_hides_no_other(store: Store, pycontain: CommandLine, other: str) -> None:
+    check = HealthCheck(test=("CMD", "true"), interval=3600 * 1_000_000_000)
+    identity = store.detach(name="broken", health=check)
+    path = store.view(identity).paths.health
+    damage(path, "cut off")
+    words = [word for name in ("starting", "none") for word in ("-f", f"health={name}")]
+    listed = pycontain("ps", *words, "--format", "{{.Names}}")
+    assert (listed.returncode, listed.stdout) == (1, b"other\n")
+    assert path in listed.stderr.decode()
+
+
+def test_what_stops_the_freeing_of_blobs_is_named(store: Store, pycontain: CommandLine) -> None:
+    blobs = Blobs(store.layout)
+    listed = imagefiles.index([])
+    for _ in range(MAX_DEPTH):
+        blobs.add(listed)
+        listed = imagefiles.index([imagefiles.descriptor(documents.INDEX, listed)])
+    blobs.add(listed)
+    blobs.add(b"nobody's")
+    entry = imagefiles.descriptor(documents.INDEX, listed, annotations={REF_NAME: "deep:1"})
+    path = f"{store.layout.images}/index.json"
+    with open(path) as file:
+        known = json.load(file)
+    with open(path, "w") as file:
+        json.dump({**known, "manifests": [*known["manifests"], entry]}, file)
+    for verb in (("image", "prune", "-f"), ("system", "prune", "-f")):
+        done = pycontain(*verb)
+        assert (done.returncode, b"image deep:1: more than 16" in done.stderr) == (1, True)
+    assert (
+        b"while it is there no blob is removed; remove it: pycontain rmi deep:1"
+        in pycontain("system", "check").stdout
+    )
+    assert pycontain("rmi", "deep:1").returncode == 0
+    assert imagefiles.digest(b"nobody's") not in blobs.digests()
+    assert pycontain("image", "prune", "-f").returncode == 0
 
 
 @pytest.mark.parametrize("how", DAMAGES)

@@ -15,11 +15,12 @@ import leaks
 import pytest
 from harness import FOREVER, python_env, wait_until
 
-from pycontain.engine import networks, records
+from pycontain.engine import networks, records, resolving
 from pycontain.errors import Conflict, InvalidInput, NotFound
 from pycontain.kernel import firewall, netlink
 from pycontain.model.container import NetworkChoice, Publish
 from pycontain.network import rules
+from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -410,7 +411,7 @@ def looked_up(store: Store, ref: str, name: str) -> list[str]:
 def resolver(store: Store) -> int:
     """The pid of the store's resolver, 0 where there is none."""
     path = f"{store.layout.state_networks}/resolver"
-    return int(os.readlink(path).split()[0]) if os.path.lexists(path) else 0
+    return int(files.read_word(path).split()[0]) if os.path.lexists(path) else 0
 
 
 @pytest.mark.in_vm
@@ -454,9 +455,39 @@ def test_the_resolver_is_no_way_between_networks(store: Store) -> None:
     wait_until(lambda: reaches(store, there, address(store, "inside")))
     assert not reaches(store, "web", address(store, "inside"))
     # a question that says to be of another network's container is not answered there
-    thread = os.readlink(f"{store.layout.state_networks}/resolver").split()[2]
+    thread = files.read_word(f"{store.layout.state_networks}/resolver").split()[2]
     said = run("nsenter", "-t", thread, "-n", "cat", "/proc/sys/net/ipv4/conf/all/rp_filter")
     assert said.strip() == "1"
+
+
+# Is the resolver of a store, and cannot give up its privileges.
+POWERFUL = """
+import sys
+from pycontain.errors import kernel_error
+from pycontain.network import resolver
+
+def refuse():
+    raise kernel_error("give up privileges", "capset", 1)
+
+resolver._give_up_privileges = refuse
+resolver.main(*sys.argv[1:])
+"""
+
+
+def test_nobody_asks_a_resolver_that_has_privileges_yet(store: Store) -> None:
+    files.make_folder(store.layout.state_networks)
+    argv = [sys.executable, "-c", POWERFUL, store.root, store.state]
+    assert subprocess.run(argv, env=python_env(), check=False).returncode == 1
+    assert resolving.recorded(store.layout) is None
+    said = files.read_word(resolving.ready_path(store.layout))
+    assert said == "give up privileges: capset: operation not permitted"
+    # and what one has left is in the way of no other
+    make(store, "web")
+    store.detach(*FOREVER, **chosen("web"))
+    with open(f"/proc/{resolver(store)}/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    assert "0" not in fields["Uid"].split()
+    assert int(fields["CapEff"], 16) == 1 << 2
 
 
 def test_what_a_container_asks_ends_no_resolver(store: Store) -> None:

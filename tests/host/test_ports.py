@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -371,6 +372,71 @@ def test_two_hundred_at_once(store: Store) -> None:
         (forwarder,) = children(store, ref)
         # All of them are over: what is left are the sockets, an epoll, and the standard ones.
         wait_until(lambda: len(os.listdir(f"/proc/{forwarder}/fd")) < 10)
+
+
+def ticks(pid: int) -> int:
+    """What a process has used of the processors (proc(5), utime and stime)."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def rests(pid: int) -> bool:
+    """Whether a process waits: who asks again and again uses a processor, or its share of one."""
+    before = ticks(pid)
+    time.sleep(2)
+    return ticks(pid) - before < 0.15 * os.sysconf("SC_CLK_TCK")
+
+
+def limit_files(pid: int, most: int, *become: str) -> None:
+    subprocess.run([*become, "prlimit", "--pid", str(pid), f"--nofile={most}:{most}"], check=True)
+
+
+def talking(port: int) -> tuple[socket.socket, bytes]:
+    """A connection that is kept, and what came back."""
+    client = connect(LOOPBACK, port)
+    client.sendall(b"x")
+    return client, client.recv(1)
+
+
+def test_with_few_files_neither_kind_takes_the_others_part(store: Store) -> None:
+    port, other = free_port(), free_port(socket.SOCK_DGRAM)
+    wanted = publish(80, port, LOOPBACK), publish(53, other, LOOPBACK, protocol="udp")
+    ref = serve(store, *wanted)
+    limit_files(store.run_record(ref).monitor, 160)
+    await_server(LOOPBACK, port)
+    (forwarder,) = children(store, ref)
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(200)]
+    for client in clients:
+        client.sendto(b"x", (LOOPBACK, other))
+    kept = [talking(port)[0] for _ in range(8)]
+    late = [connect(LOOPBACK, port) for _ in range(20)]  # to the kernel's queue
+    assert rests(forwarder)
+    assert len(os.listdir(f"/proc/{forwarder}/fd")) < 160
+    for client in (*clients, *kept, *late):
+        client.close()
+    await_server(LOOPBACK, port)
+    assert children(store, ref) == [forwarder]
+
+
+def test_without_a_file_for_a_connection_it_waits(store: Store) -> None:
+    port = free_port()
+    ref = serve(store, publish(80, port, LOOPBACK))
+    await_server(LOOPBACK, port)
+    (forwarder,) = children(store, ref)
+    # Its own files: what asked whether the server is there has gone.
+    wait_until(lambda: len(os.listdir(f"/proc/{forwarder}/fd")) < 10)
+    kept = [talking(port)[0] for _ in range(2)]
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    limit_files(forwarder, len(os.listdir(f"/proc/{forwarder}/fd")), *nobody)
+    with connect(LOOPBACK, port) as late:
+        assert rests(forwarder)
+        for client in kept:
+            client.close()
+        late.settimeout(PATIENCE)
+        late.sendall(b"late")
+        assert late.recv(4) == b"late"
+    assert children(store, ref) == [forwarder]
 
 
 def test_nobody_listens_in_the_container(store: Store) -> None:

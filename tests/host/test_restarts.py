@@ -436,10 +436,13 @@ def test_boot_starts_what_is_wanted(store: Store, pycontain: CommandLine) -> Non
     for ref in stopped.values():
         store.containers.stop(ref, timeout=0)
         wait_until(lambda ref=ref: monitor_is_gone(store, ref))  # type: ignore[misc]
-    os.kill(there(store), signal.SIGKILL)
     everybody = [*wanted, *stopped.values(), plain]
-    for ref in [*wanted, plain]:
-        os.kill(store.run_record(ref).monitor, signal.SIGKILL)
+    # Looked up before: whoever looks at one of them wakes another supervisor.
+    monitors = [store.run_record(ref).monitor for ref in [*wanted, plain]]
+    os.kill(there(store), signal.SIGKILL)
+    wait_until(lambda: gone(store))
+    for monitor in monitors:
+        os.kill(monitor, signal.SIGKILL)
     for ref in everybody:
         wait_until(lambda ref=ref: monitor_is_gone(store, ref))  # type: ignore[misc]
         pretend_reboot(store, ref)
@@ -465,9 +468,12 @@ def test_boot_hands_what_cannot_start_to_the_supervisor(
     other = store.create("sleep", "1000", ipc="shareable").id
     store.containers.start(other)
     ref = store.detach(ipc=f"container:{other}", restart=ALWAYS)
+    monitors = [store.run_record(one).monitor for one in (ref, other)]
     os.kill(there(store), signal.SIGKILL)
+    wait_until(lambda: gone(store))
+    for monitor in monitors:
+        os.kill(monitor, signal.SIGKILL)
     for one in (ref, other):
-        os.kill(store.run_record(one).monitor, signal.SIGKILL)
         wait_until(lambda one=one: monitor_is_gone(store, one))  # type: ignore[misc]
         pretend_reboot(store, one)
     done = pycontain("system", "boot")

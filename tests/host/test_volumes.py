@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from harness import CommandLine, Store, python_env, wait_until
 
 from pycontain.engine import records
-from pycontain.errors import Conflict, InvalidInput, KernelError, NotFound
+from pycontain.errors import Conflict, InvalidInput, KernelError, NotFound, StoreError
 from pycontain.kernel.process import boot_id
 from pycontain.kernel.release import release
 from pycontain.model.container import Container, Mount
@@ -174,6 +175,60 @@ def test_a_tmpfs_is_one_for_all_who_run(store: Store, volumes: Volumes) -> None:
     with store.containers.tree(first) as tree, pytest.raises(KernelError, match="read-only"):
         tree.write("/data/file", b"")
     assert mounts_of(store) == []
+
+
+def test_what_the_kernel_says_of_options(store: Store, volumes: Volumes) -> None:
+    made = store.create("true", mounts=(tmpfs(volumes, o="size=banana"),))
+    with pytest.raises(KernelError) as caught:
+        store.containers.start(made.id)
+    assert "size=banana" in str(caught.value)
+    assert "(tmpfs: " in str(caught.value)
+
+
+def dev_of_image(store: Store) -> tuple[Container, Path]:
+    """A container whose image has a folder /dev, and says that there is a volume."""
+    made, upper = prepared(store, anonymous("/dev"))
+    (upper / "dev").mkdir(exist_ok=True)
+    return made, upper / "dev" / "null"
+
+
+def test_nothing_is_hidden_without_the_device_for_that(store: Store) -> None:
+    made, _ = dev_of_image(store)
+    with pytest.raises(KernelError, match="/dev/null: no such file") as caught:
+        store.containers.start(made.id)
+    assert "a volume or a mount on /dev" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("leads", ["", "/proc/timer_list", "/proc/sys/kernel/core_pattern"])
+def test_what_an_image_has_for_the_device_shows_nothing(store: Store, leads: str) -> None:
+    """Bound over what is to be hidden, it would show what it leads to."""
+    made, null = dev_of_image(store)
+    if leads:
+        null.symlink_to(leads)
+    else:
+        null.write_text("a file")
+    with pytest.raises(KernelError, match="/dev/null: no such device"):
+        store.containers.start(made.id)
+
+
+def test_an_image_may_bring_the_device(store: Store) -> None:
+    made, null = dev_of_image(store)
+    os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    finish(store, made)
+
+
+def test_a_mount_that_cannot_be_noted_is_let_go(store: Store, volumes: Volumes) -> None:
+    made = store.create("true", mounts=(tmpfs(volumes),))
+    folder = os.path.dirname(store.layout.volume("fast").mounted)
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    os.symlink("nowhere", folder)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(StoreError, match="not a folder"):
+            store.containers.start(made.id)
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.unlink(folder)
+    finish(store, made)
 
 
 def test_many_who_start_at_once_share_a_tmpfs(store: Store, volumes: Volumes) -> None:

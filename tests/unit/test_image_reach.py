@@ -9,6 +9,7 @@ import pytest
 
 from pycontain.errors import ImageError
 from pycontain.image import documents, reach
+from pycontain.image.index import IndexFile
 from pycontain.image.store import ImageStore
 from pycontain.store.layout import Layout
 from tests.unit import imagefiles as made
@@ -146,6 +147,23 @@ def test_what_is_damaged_keeps_all_blobs_and_fails_nothing(store: Store) -> None
     assert store.images.collect() == 0
     assert store.has(b"nobody's")
     assert [image.names for image in store.images.list()] == [("app:1",)]
+
+
+def test_what_leads_too_far_keeps_all_blobs_and_is_named(store: Store) -> None:
+    listed = made.index([made.descriptor(documents.MANIFEST, store.image("app"))])
+    for _ in range(reach.MAX_DEPTH):
+        store.put(listed)
+        listed = made.index([made.descriptor(documents.INDEX, listed)])
+    store.put(b"nobody's")
+    store.enter(documents.INDEX, listed, "deep:1")
+    assert store.images.collect() == 0
+    assert store.has(b"nobody's")
+    [err] = reach.obstacles(store.blobs, IndexFile(f"{store.layout.images}/index.json").entries())
+    assert str(err) == (
+        "image deep:1: more than 16 documents below each other:"
+        " while it is there no blob is removed"
+    )
+    assert err.hint == "remove it: pycontain rmi deep:1"
 
 
 def test_the_image_of_an_index_for_this_machine(store: Store) -> None:

@@ -73,6 +73,12 @@ def test_ipv6_gets_unique_local_addresses(layout: Layout) -> None:
     [
         ({"driver": "overlay"}, "no such driver"),
         ({"subnets": ["10.7.0.1/24"]}, "host bits"),
+        ({"subnets": ["10.7.0.0/24"], "ranges": ["10.7.0.0/31"]}, "no address for a container"),
+        ({"subnets": ["10.7.0.0/24"], "ranges": ["10.7.0.254/31"]}, "no address for a container"),
+        (
+            {"subnets": ["10.7.0.0/24"], "ranges": ["10.7.0.9/32"], "gateways": ["10.7.0.9"]},
+            "no address for a container",
+        ),
         ({"subnets": ["10.7.0.0/32"]}, "too small"),
         ({"subnets": ["224.0.0.0/24"]}, r"no host can have an address of 224\.0\.0\.0/3"),
         ({"subnets": ["240.0.0.0/24"]}, "no host can"),

@@ -128,7 +128,7 @@ def test_containers_come_and_go(made: Store) -> None:
 
 
 def test_what_lies_beside_the_networks_is_none_of_them(made: Store) -> None:
-    for name in ("resolver.failure", "1" * 64):
+    for name in ("resolver", "1" * 64):
         files.write_atomic(f"{made.layout.state_networks}/{name}", b"it ended\n", durable=False)
     assert made.addresses("10.1.0.3", "one") == ["10.1.0.2"]
 
