@@ -134,7 +134,9 @@ def test_what_exceeds_the_limit_goes_to_swap_as_far_as_that_goes(
     assert told["usage"] >= 55 * MIB
     assert group.key("memory.events", "oom_kill") == 0
     assert bundle.exec(*fill(120), ok=False).returncode == KILLED
-    assert group.key("memory.swap.events", "max") > 0
+    # memory.swap.events need not tell it: what has no room for swap is not reclaimed for it.
+    assert group.key("memory.events", "oom_kill") == 1
+    assert group.number("memory.swap.current") <= 64 * MIB
     # The same amount in all, with other shares: swap that grows is set before memory that shrinks.
     bundle.exec("rm", "/dev/shm/file")
     update(bundle, {"memory": {"limit": 16 * MIB, "swap": 88 * MIB}})
