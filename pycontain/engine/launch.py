@@ -161,7 +161,7 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
         given |= {plan.inherited(3 + at): fd for at, fd in enumerate(order.descriptors)}
         shm = plan.handed(specs.SHM)
         if shm in handles(steps):
-            given[shm] = _shared_memory(order.joined["ipc"])
+            given[shm] = handover.copy_mount(order.joined["ipc"].pid, specs.SHM)
             own.append(given[shm])
         folders = {FOLDER: paths.folder, STATE: paths.state_folder, EVENTS: order.layout.events}
         for handle, folder in folders.items():
@@ -202,18 +202,6 @@ def is_cleaned(options: RunOptions) -> bool:
 
 def _open_caller(caller: int | None) -> int:
     return os.pidfd_open(os.getpid()) if caller is None else os.dup(caller)
-
-
-def _shared_memory(other: Joined) -> int:
-    """Return a detached copy of /dev/shm of the container whose ipc namespace is joined.
-
-    A mount is copied by who is in its namespace (open_tree(2)).
-    """
-    namespace = handover.open_namespace(f"/proc/{other.pid}/ns/mnt")
-    try:
-        return mount.clone_tree_within(namespace, specs.SHM)
-    finally:
-        os.close(namespace)
 
 
 def _check_joined(joined: Mapping[str, Joined]) -> None:

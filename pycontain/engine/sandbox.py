@@ -424,9 +424,10 @@ class _Holder:
                 os.close(fd)
 
     def _spawn(self, pod: Pod, words: Sequence[str], fds: Sequence[int]) -> int:
-        group = _make_cgroups(pod, new=any(letter in "niup" for letter in words[0]))
         program = handover.open_native("sandbox")
+        group = -1
         try:
+            group = _make_cgroups(pod, new=any(letter in "niup" for letter in words[0]))
             argv = [f"pycontain-sandbox {pod.name}", *words]
             pid, pidfd = process.spawn(program, argv, fds, group)
             os.close(pidfd)
@@ -533,7 +534,7 @@ def _take_over(layout: Layout, pod: Pod, run: str, lock: int) -> None:
         for kind, letter in _LETTERS.items():
             if letter in letters:
                 own.append(handover.open_namespace(f"/proc/{pid}/ns/{_NAMESPACES[kind]}"))
-        shared = _shared_memory_of(pid) if "ipc" in pod.share else -1
+        shared = handover.copy_mount(pid, specs.SHM) if "ipc" in pod.share else -1
         own += [shared] if shared >= 0 else []
         if process.start_time(pid) != start:
             raise InvalidState(f"pod {pod.name}: its last container has ended", "try again")
@@ -544,14 +545,6 @@ def _take_over(layout: Layout, pod: Pod, run: str, lock: int) -> None:
         connection.held.close()
         for fd in own:
             os.close(fd)
-
-
-def _shared_memory_of(pid: int) -> int:
-    namespace = handover.open_namespace(f"/proc/{pid}/ns/mnt")
-    try:
-        return mount.clone_tree_within(namespace, specs.SHM)
-    finally:
-        os.close(namespace)
 
 
 # ---- ending ----

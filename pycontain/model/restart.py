@@ -53,10 +53,3 @@ def split_restart(word: str) -> tuple[str, int]:
 def _is_integer(text: str) -> bool:
     digits = text.removeprefix("-")
     return digits.isascii() and digits.isdecimal() and len(digits) <= 9
-
-
-def restart_word(policy: RestartPolicy | None) -> str:
-    """Return the word that ``parse_restart`` reads as `policy`."""
-    if policy is None:
-        return "no"
-    return f"{policy.name}:{policy.most}" if policy.most else policy.name

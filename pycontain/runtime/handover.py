@@ -196,6 +196,20 @@ def open_namespace(path: str) -> int:
         raise kernel_error("open namespace", path, err.errno or 0) from err
 
 
+def copy_mount(pid: int, path: str) -> int:
+    """Return a detached copy of the mount that a process has at `path`: /dev/shm goes with an ipc
+    namespace that is joined. A mount is copied by who is in its namespace (open_tree(2)).
+
+    Raises:
+        KernelError: its mount namespace cannot be entered, or has no such mount.
+    """
+    namespace = open_namespace(f"/proc/{pid}/ns/mnt")
+    try:
+        return mount.clone_tree_within(namespace, path)
+    finally:
+        os.close(namespace)
+
+
 _ROOT = Handle("given", "root")
 
 

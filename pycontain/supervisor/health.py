@@ -162,11 +162,6 @@ class Prober:
         if watch is not None:
             watch.rest()
 
-    def close(self) -> None:
-        """Leave all alone."""
-        for identity in list(self._watches):
-            self.forget(identity)
-
     def _plan(self, watch: _Watch) -> None:
         """Wait for the next probe; a clock that goes back makes the wait no longer."""
         since, wait = next_probe(watch.health, watch.check, watch.started)

@@ -164,7 +164,10 @@ class Restarts:
         self._loop.submit(lambda: self._carry_out(identity), done)
 
     def _ended(self, identity: str, outcome: tuple[str, int] | BaseException | None) -> None:
-        if isinstance(outcome, BaseException) and not isinstance(outcome, PycontainError):
+        # What went wrong is met again, and told apart, when the container is looked at.
+        if isinstance(outcome, BaseException) and not isinstance(
+            outcome, (PycontainError, OSError)
+        ):
             raise outcome
         if isinstance(outcome, tuple):
             run, after = outcome

@@ -30,7 +30,7 @@ spec:
   - name: up
     image: busybox
     command: [sleep, "1000"]
-    volumeMounts: [{name: keys, mountPath: /keys}, {name: work, mountPath: /work}]
+    volumeMounts: [{name: keys, mountPath: /keys}, {name: work, mountPath: /scratch}]
   volumes: [{name: keys, secret: {secretName: keys}}, {name: work, emptyDir: {}}]
 """
 
@@ -80,7 +80,7 @@ def test_a_pod_of_an_ordinary_user(user: User) -> None:
 
 def test_a_pod_that_an_ordinary_user_plays(user: User) -> None:
     assert user.run("kube", "play", "-", input=MANIFEST).returncode == 0
-    script = "id -u; cat /keys/token; echo x >/work/x"
+    script = "id -u; cat /keys/token; echo x >/scratch/x"
     text = done(user, "exec", "mine-up", "sh", "-c", script)
     assert text == "7\nhidden"
     down = user.run("kube", "down", "-", input=MANIFEST)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pycontain.engine import supervision
 from pycontain.errors import InvalidInput, StoreError
 from pycontain.model.container import ExitRecord, RestartPolicy, RestartRecord
-from pycontain.model.restart import NAMES, parse_restart, restart_word
+from pycontain.model.restart import NAMES, parse_restart
 from pycontain.store.layout import Layout
 from pycontain.supervisor.restarts import Leave, Restart, after_failure, delay, next_step
 
@@ -205,7 +205,6 @@ def test_after_a_reboot_what_gave_up_stays_so() -> None:
 )  # fmt: skip
 def test_words(word: str, policy: RestartPolicy | None) -> None:
     assert parse_restart(word) == policy
-    assert parse_restart(restart_word(policy)) == policy
 
 
 @pytest.mark.parametrize(
