@@ -2,10 +2,11 @@
  *
  * Usage: pycontain-sandbox NAME, KINDS, HOSTNAME, then ADDRESS and PORT for each socket. KINDS are
  * letters: n, i and u for a new network, ipc and uts namespace, capital ones for one that is there;
- * p for a pid namespace whose init a second process is. Descriptors: 3 is a channel to the command
- * that starts it, 4 the pod's lock, which is held till it is settled whether this process stays;
- * then the namespaces that are there, in the letters' order; with i or I a detached file system for
- * /dev/shm; with sockets the network namespace that leads to the pod, and the sockets.
+ * p for a pid namespace whose init a second process is; one m for each volume in memory. Descriptors:
+ * 3 is a channel to the command that starts it, 4 the pod's lock, which is held till it is settled
+ * whether this process stays; then the namespaces that are there, in the letters' order; with i or I
+ * a detached file system for /dev/shm; one for each m, for /memory/0 and so on; with sockets the
+ * network namespace that leads to the pod, and the sockets.
  *
  * On the channel it says what became of it (struct report). The command answers with lines
  * "DEVICE NUMBER", which switch router advertisements off and set disable_ipv6 of devices that are
@@ -99,20 +100,48 @@ static int bring_up_loopback(void)
     return result;
 }
 
-/* A mount namespace with /dev/shm and nothing else: it holds no mount of the host's, and containers
- * that join the ipc namespace take /dev/shm from here. */
-static void make_shared_memory(int fd)
+/* In the working folder. */
+static void attach(int fd, const char *folder)
+{
+    if (mkdir(folder, 0755) < 0 ||
+        sys_move_mount(fd, "", AT_FDCWD, folder, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        fail("mount memory");
+    close(fd);
+}
+
+static int attach_memory(const char *kinds, int fd)
+{
+    char folder[32];
+    int number = 0;
+
+    if (mkdir("memory", 0755) < 0)
+        fail("mount memory");
+    for (; *kinds; kinds++)
+        if (*kinds == 'm') {
+            snprintf(folder, sizeof(folder), "memory/%d", number++);
+            attach(fd++, folder);
+        }
+    return fd;
+}
+
+/* A mount namespace with /dev/shm, the volumes in memory and nothing else: it holds no mount of the
+ * host's. Containers that join the ipc namespace take /dev/shm from here. Returns the next
+ * descriptor. */
+static int make_mounts(const char *kinds, int fd)
 {
     if (unshare(CLONE_NEWNS) < 0)
         fail("make mount namespace");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("tmpfs", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=755") < 0 ||
-        chdir("/proc") < 0 || mkdir("dev", 0755) < 0 || mkdir("dev/shm", 0755) < 0 ||
-        sys_move_mount(fd, "", AT_FDCWD, "dev/shm", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
-        /* The old root on top of the new one, and away with it (pivot_root(2)). */
-        sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        fail("mount /dev/shm");
-    close(fd);
+        chdir("/proc") < 0 || mkdir("dev", 0755) < 0)
+        fail("mount memory");
+    if (strpbrk(kinds, "iI"))
+        attach(fd++, "dev/shm");
+    fd = attach_memory(kinds, fd);
+    /* The old root on top of the new one, and away with it (pivot_root(2)). */
+    if (sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        fail("change root");
+    return fd;
 }
 
 static int drop_capabilities(void)
@@ -314,8 +343,8 @@ int main(int argc, char **argv)
     s.settings = open("/proc/sys/net", O_PATH | O_DIRECTORY | O_CLOEXEC);
     make_namespaces(argv[1], argv[2]);
     next = join_namespaces(argv[1], next);
-    if (strpbrk(argv[1], "iI"))
-        make_shared_memory(next++);
+    if (strpbrk(argv[1], "iIm"))
+        next = make_mounts(argv[1], next);
     take_sockets(argc - 3, argv + 3, next);
     s.forward.title = strstr(argv[0], "sandbox");
     inits = strchr(argv[1], 'p');

@@ -31,13 +31,21 @@ if TYPE_CHECKING:
     from pycontain.engine.handle import ContainerHandle
     from pycontain.engine.logs import LogEntry
     from pycontain.engine.pool import Pool
+    from pycontain.errors import PycontainError
     from pycontain.image.store import Image
-    from pycontain.model.container import ExitRecord
+    from pycontain.model import kube
+    from pycontain.model.container import ExitRecord, PortBinding, RunOptions
     from pycontain.model.event import Event
     from pycontain.model.health import Health
+    from pycontain.model.kube_status import DeploymentStatus, PodStatus
+    from pycontain.model.pod import Pod
+    from pycontain.model.probe import ProbeState
     from pycontain.model.result import ExecResult, RunResult
     from pycontain.model.stats import Stats
     from pycontain.model.status import Status
+    from pycontain.pod.declared import Declared
+    from pycontain.pod.play import Applied, Kube
+    from pycontain.pod.pods import Failed, Pods, PodView
 
     P = ParamSpec("P")
 
@@ -234,6 +242,10 @@ class AsyncContainer:
         """How it is, as its probes found; None where it has no health check or never ran."""
         return await call(lambda: self.handle.health)
 
+    async def probe_state(self) -> ProbeState:
+        """Whether it has started and can be used, as its startup and readiness probes found."""
+        return await call(lambda: self.handle.probe_state)
+
     async def exec(self, command: Sequence[str], **options: Any) -> ExecResult:
         """Run a command in it, and wait for its end. Cancelled: the command is killed.
 
@@ -324,6 +336,174 @@ async def _kept(make: Callable[[], H]) -> H:
         raise
 
 
+class AsyncPods:
+    """The pods of one store; see ``pod.pods.Pods`` for what each verb does.
+
+    Args:
+        pods: what does the work.
+    """
+
+    def __init__(self, pods: Pods) -> None:
+        self.pods = pods
+
+    async def create(self, name: str | None = None, **options: Any) -> Pod:
+        """Make a pod; nothing of it runs before its first start.
+
+        Args:
+            name: none is one that nobody chose.
+            options: those of ``Pods.create``.
+        """
+        return await call(self.pods.create, name, **options)
+
+    async def member(self, ref: str, options: RunOptions) -> RunOptions:
+        """Return the options of a container that is to be in a pod."""
+        return await call(self.pods.member, ref, options)
+
+    async def find(self, ref: str) -> str:
+        """Return the id of a pod by its id, name, or unique start of its id."""
+        return await call(self.pods.find, ref)
+
+    async def exists(self, ref: str) -> bool:
+        """Return whether there is such a pod."""
+        return await call(self.pods.exists, ref)
+
+    async def names(self) -> dict[str, str]:
+        """Return what pods are called: id → name."""
+        return await call(self.pods.names)
+
+    async def get(self, ref: str) -> PodView:
+        """Return a pod and its state."""
+        return await call(self.pods.get, ref)
+
+    async def list(self, problems: list[PycontainError] | None = None) -> Views:
+        """Return the pods, newest first."""
+        return await call(self.pods.list, problems)
+
+    async def start(self, ref: str) -> Sequence[Failed]:
+        """Start a pod; returns the containers that could not be started."""
+        return await call(self.pods.start, ref)
+
+    async def stop(self, ref: str, *, timeout: int | None = None) -> Sequence[Failed]:
+        """Stop a pod; returns the containers that could not be stopped.
+
+        Args:
+            ref: id, name or start of the id.
+            timeout: seconds before a container is killed; None is each one's own.
+        """
+        return await call(self.pods.stop, ref, timeout=timeout)
+
+    async def restart(self, ref: str) -> Sequence[Failed]:
+        """Stop a pod if it runs, and start it."""
+        return await call(self.pods.restart, ref)
+
+    async def kill(self, ref: str, number: int) -> Sequence[Failed]:
+        """Send a signal to the first process of each container that runs."""
+        return await call(self.pods.kill, ref, number)
+
+    async def pause(self, ref: str) -> Sequence[Failed]:
+        """Freeze the processes of all containers that run."""
+        return await call(self.pods.pause, ref)
+
+    async def unpause(self, ref: str) -> Sequence[Failed]:
+        """Let the processes of all paused containers go on."""
+        return await call(self.pods.unpause, ref)
+
+    async def remove(self, ref: str, *, force: bool = False) -> str:
+        """Remove a pod and its containers; returns its id."""
+        return await call(self.pods.remove, ref, force=force)
+
+    async def prune(self, accept: Callable[[Pod], bool] = lambda _: True) -> Sequence[str]:
+        """Remove the pods that have run and do not any more.
+
+        Args:
+            accept: which of them; it is called in another thread.
+
+        Returns:
+            Their ids.
+        """
+        return await call(self.pods.prune, accept)
+
+    async def ports(self, view: PodView) -> tuple[PortBinding, ...]:
+        """Return the ports of the host that lead to a pod; none while it does not run."""
+        return await call(self.pods.ports, view)
+
+
+if TYPE_CHECKING:
+    # In the class, "list" is its method.
+    Views = list[PodView]
+
+
+class AsyncKube:
+    """What is declared in one store; see ``pod.play.Kube`` for what each verb does.
+
+    Args:
+        verbs: what does the work.
+    """
+
+    def __init__(self, verbs: Kube) -> None:
+        self.verbs = verbs
+
+    async def check(self, objects: Sequence[kube.Object]) -> None:
+        """Raise what would keep objects from being declared, as far as it is known beforehand."""
+        await call(self.verbs.check, objects)
+
+    async def play(self, objects: Sequence[kube.Object], **options: Any) -> Sequence[Applied]:
+        """Declare objects that are not there yet, and begin to make them true.
+
+        Args:
+            objects: as ``manifest.parse`` returns them.
+            options: those of ``Kube.play``.
+        """
+        return await call(self.verbs.play, objects, **options)
+
+    async def apply(self, objects: Sequence[kube.Object], **options: Any) -> Sequence[Applied]:
+        """Declare objects, in place of what is declared under their names.
+
+        Args:
+            objects: as ``manifest.parse`` returns them.
+            options: those of ``Kube.apply``.
+        """
+        return await call(self.verbs.apply, objects, **options)
+
+    async def down(
+        self, objects: Sequence[kube.Object], *, force: bool = False
+    ) -> Sequence[Declared]:
+        """Take objects back, and wait until nothing is left of them."""
+        return await call(self.verbs.down, objects, force=force)
+
+    async def delete(self, kind: str, name: str) -> Declared:
+        """Take an object back, and wait until nothing is left of it."""
+        return await call(self.verbs.delete, kind, name)
+
+    async def get(self, kind: str, name: str) -> Declared:
+        """Return an object as it is declared."""
+        return await call(self.verbs.get, kind, name)
+
+    async def objects(
+        self, kind: str | None = None, problems: list[PycontainError] | None = None
+    ) -> Sequence[Declared]:
+        """Return what is declared, by kind and name."""
+        return await call(self.verbs.objects, kind, problems)
+
+    async def status(self, kind: str, name: str) -> PodStatus | DeploymentStatus:
+        """Return how a Pod or a Deployment is, in Kubernetes' words."""
+        return await call(self.verbs.status, kind, name)
+
+    async def boot(self, problems: list[PycontainError] | None = None) -> Sequence[Declared]:
+        """Keep what is declared from now on in this boot, and begin with the Pods."""
+        return await call(self.verbs.boot, problems)
+
+    async def shutdown(
+        self, problems: list[PycontainError] | None = None, *, timeout: int | None = None
+    ) -> Sequence[str]:
+        """End all containers and pods, also those that are not declared."""
+        return await call(self.verbs.shutdown, problems, timeout=timeout)
+
+    async def await_ready(self, names: Sequence[tuple[str, str]]) -> None:
+        """Wait until Pods and Deployments are ready; ``asyncio.timeout`` bounds it."""
+        await call_cancellable(self.verbs.await_ready, names)
+
+
 class AsyncEngine:
     """The engine over one store, for asyncio; see ``engine.Engine``.
 
@@ -367,6 +547,20 @@ class AsyncEngine:
             options: as for ``Engine.run``.
         """
         return AsyncPool(self.engine.pool(image, size, command, **options))
+
+    @property
+    def pods(self) -> AsyncPods:
+        """The pods of the store."""
+        from pycontain.pod.pods import Pods
+
+        return AsyncPods(Pods(self.engine))
+
+    @property
+    def kube(self) -> AsyncKube:
+        """What is declared in the store."""
+        from pycontain.pod.play import Kube
+
+        return AsyncKube(Kube(self.engine))
 
     async def container(self, ref: str) -> AsyncContainer:
         """Return a container that is there."""

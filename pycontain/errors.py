@@ -165,3 +165,23 @@ _KINDS: dict[int, type[KernelError]] = {
 def kernel_error(step: str, subject: str, errno: int, hint: str | None = None) -> KernelError:
     """Return the member of the ``KernelError`` family that fits `errno`."""
     return _KINDS.get(errno, KernelError)(step, subject, errno, hint)
+
+
+_SHORTAGES = frozenset((
+    _errno.EAGAIN, _errno.EDQUOT, _errno.EMFILE, _errno.ENFILE, _errno.ENOBUFS, _errno.ENOMEM,
+    _errno.ENOSPC,
+))  # fmt: skip
+
+
+def is_shortage(err: BaseException | None) -> bool:
+    """Whether an error says that there was not enough of something, and not what is wrong: later
+    there may be.
+
+    Args:
+        err: what was raised; what it was raised from counts, too.
+    """
+    while err is not None:
+        if isinstance(err, MemoryError) or getattr(err, "errno", None) in _SHORTAGES:
+            return True
+        err = err.__cause__
+    return False

@@ -10,12 +10,15 @@ from pycontain.cli.flags import Verb
 from pycontain.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.errors import PycontainError
+    from pycontain.pod.declared import Declared
 
 # What runs stays in the unit's cgroup where it has none of its own: the supervisor, and all of an
-# ordinary user's. KillMode=process: a restart of the unit does not kill it.
+# ordinary user's. KillMode=process: nothing of that is killed while ExecStop ends it in order.
 _UNIT = """\
 [Unit]
 Description=Start the containers of pycontain that are to run after a reboot
@@ -26,10 +29,13 @@ Type=oneshot
 RemainAfterExit=yes
 KillMode=process
 ExecStart={command} system boot
+ExecStop={command} system shutdown
+TimeoutStopSec={longest}
 
 [Install]
 WantedBy={target}
 """
+_LONGEST = 300  # seconds that containers may take before systemd goes on without them
 _ORDER = """\
 Wants=network-online.target
 After=network-online.target local-fs.target
@@ -41,7 +47,18 @@ def _boot(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG00
     problems: list[PycontainError] = []
     for container in app.engine.containers.boot(problems):
         streams.write(f"{container.name}\n")
+    for declared in _kept(app, problems):
+        streams.write(f"{declared.name}\n")
     return app.report(problems)
+
+
+def _kept(app: App, problems: list[PycontainError]) -> Sequence[Declared]:
+    """Have what is declared kept, where anything is."""
+    if not os.path.isdir(app.engine.layout.kube):
+        return ()
+    from pycontain.pod.play import Kube
+
+    return Kube(app.engine).boot(problems)
 
 
 def _unit(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
@@ -53,6 +70,7 @@ def _unit(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG00
     streams.write(
         _UNIT.format(
             order=_ORDER.format(root=_quoted(app.engine.layout.root)) if is_root else "",
+            longest=_LONGEST,
             command=" ".join(_quoted(word.replace("$", "$$")) for word in command),
             target="multi-user.target" if is_root else "default.target",
         )
@@ -94,7 +112,7 @@ BOOT = Verb(
 UNIT = Verb(
     "unit",
     "[OPTIONS]",
-    "Print a unit for systemd that calls system boot: root's, or an ordinary user's",
+    "Print a unit for systemd that calls system boot and system shutdown: root's, or a user's",
     _unit,
     most=0,
     examples=(

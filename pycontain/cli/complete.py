@@ -113,6 +113,10 @@ class _Store:
 
         return [*store.MODES, *{store.DEFAULT, *store.names(self._layout())}]
 
+    def declared(self, kind: str) -> list[str]:
+        """Return the names of the declared objects of a kind."""
+        return _listed(f"{self._layout().kube}/{kind.lower()}")
+
     def recipes(self) -> list[str]:
         """Return the names of images that would be made."""
         from pycontain.image import recipes
@@ -195,6 +199,8 @@ def _after_verb(verb: Verb, words: Sequence[str], store: _Store) -> Iterable[Can
         return _flags(line, current, store)
     if line.ended and not verb.mixed:
         raise _Files  # of another's command
+    if "KIND" in verb.usage:
+        return _of_kinds(verb, line.arguments, current, store)
     return _arguments(verb, len(line.arguments), current, store)
 
 
@@ -239,6 +245,8 @@ def _values(flag: Flag, current: str, store: _Store) -> Iterable[Candidate]:
         from pycontain.config import LOG_DRIVERS
 
         return _plain(LOG_DRIVERS)
+    if "|" in flag.metavar:
+        return _plain(flag.metavar.split("|"))
     return _plain(_VALUES.get(flag.name, ()))
 
 
@@ -268,6 +276,26 @@ def _arguments(verb: Verb, number: int, current: str, store: _Store) -> Iterable
     return []
 
 
+_KINDS = ("pod", "deployment", "configmap", "secret", "pvc")
+
+
+def _of_kinds(
+    verb: Verb, before: Sequence[str], current: str, store: _Store
+) -> Iterable[Candidate]:
+    """``KIND NAME...`` and ``KIND/NAME...``."""
+    from pycontain.cli.kube import kind_of
+
+    if before and "NAME..." not in verb.usage:
+        return []
+    kind, slash, _ = current.partition("/")
+    if slash:
+        return _plain(f"{kind}/{name}" for name in store.declared(kind_of(kind)))
+    if before and not any("/" in word for word in before):
+        return _plain(store.declared(kind_of(before[0])))
+    pods = store.declared("Pod") if "POD" in verb.usage else ()
+    return _plain((*_KINDS, *pods))
+
+
 def _paths(store: _Store, current: str) -> Iterable[Candidate]:
     if not current or "/" in current or current.startswith("."):
         raise _Files
@@ -283,6 +311,7 @@ def _objects(store: _Store, current: str) -> Iterable[Candidate]:
 
 _PLACES: dict[str, Callable[[_Store, str], Iterable[Candidate]]] = {
     "CONTAINER": lambda store, current: _plain(store.containers(current)),
+    "CONTAINER|POD": lambda store, current: _plain([*store.containers(current), *store.pods()]),
     "IMAGE": lambda store, _: _plain(store.images()),
     "IMAGE|DIGEST": lambda store, _: _plain(store.images()),
     "NETWORK": lambda store, _: _plain(store.networks()),

@@ -95,7 +95,7 @@ class _Message(dict[str, Any]):
 
 def _renderer(form: str | None) -> Callable[[Event], str]:
     if not form:
-        return line
+        return lambda event: streams.harmless(line(event))
     if form == "json":
         return lambda event: to_json(document(event))
     try:

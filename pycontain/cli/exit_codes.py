@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pycontain.cli.flags import Refused
+from pycontain.cli.streams import harmless
 from pycontain.errors import CommandNotFound, NotExecutable, PycontainError
 
 if TYPE_CHECKING:
@@ -61,4 +62,4 @@ def message_of(error: PycontainError) -> str:
         if text.startswith(ours):
             text = dockers + text[len(ours) :]
     lines = f"pycontain: {text}\n"
-    return f"{lines}hint: {error.hint}\n" if error.hint else lines
+    return harmless(f"{lines}hint: {error.hint}\n" if error.hint else lines)

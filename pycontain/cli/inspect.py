@@ -194,7 +194,11 @@ def _host_config(container: Container) -> dict[str, Any]:
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": list(options.security_opt) or None,
         "Tmpfs": GoMap(
-            {m.target: ",".join(m.options) for m in options.mounts if m.type == "tmpfs"}
+            {
+                m.target: ",".join(m.options)
+                for m in options.mounts
+                if m.type == "tmpfs" and not m.source
+            }
         ),
         "UTSMode": _mode(options.uts),
         "UsernsMode": "",
@@ -341,6 +345,7 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "Mode": _mode_words(mount),
         "RW": not _READ_ONLY & set(mount.options),
         "Propagation": propagation[-1] if propagation else default,
+        **({"SubPath": mount.subpath} if mount.subpath else {}),
     }
 
 

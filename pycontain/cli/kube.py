@@ -1,4 +1,4 @@
-"""``kube``: play and down, pods as Kubernetes declares them."""
+"""``kube``: play, apply, down, delete: what Kubernetes' manifests declare, kept on this machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
-from pycontain.cli.flags import Verb, switch
-from pycontain.cli.pod import FAILURE, pods
+from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
+from pycontain.cli.pod import FAILURE
 from pycontain.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -17,13 +17,30 @@ if TYPE_CHECKING:
     from pycontain.cli.main import App
     from pycontain.model import kube
     from pycontain.pod.manifest import Parsed
-    from pycontain.pod.play import Around, Planned
+    from pycontain.pod.play import Applied, Kube
+
+_GROUPS = {"Deployment": "deployment.apps"}
+
+
+def declared(app: App) -> Kube:
+    """Return what is declared in the command's store."""
+    from pycontain.pod.play import Kube
+
+    return Kube(app.engine)
+
+
+def title(kind: str, name: str) -> str:
+    """Return how an object is called in lists: ``pod/web``, ``deployment.apps/web``."""
+    return f"{_GROUPS.get(kind, kind.lower())}/{name}"
 
 
 def _parsed(path: str, *, strict: bool) -> Parsed:
     from pycontain.pod import documents, manifest
 
-    return manifest.parse(_text(path, documents.TEXT_LIMIT), strict=strict)
+    parsed = manifest.parse(_text(path, documents.TEXT_LIMIT), strict=strict)
+    if not parsed.objects:
+        raise InvalidInput(f"{path}: there is no object in it")
+    return parsed
 
 
 def _text(path: str, most: int) -> str:
@@ -50,123 +67,200 @@ def _text(path: str, most: int) -> str:
         raise InvalidInput(f"read {path}: not valid utf-8") from err
 
 
-def _pods_of(parsed: Parsed, path: str) -> Sequence[kube.Pod]:
-    from pycontain.model import kube
-
-    found = [item for item in parsed.objects if isinstance(item, kube.Pod)]
-    if not found:
-        raise InvalidInput(f"{path}: there is no Pod in it")
-    return found
-
-
-def _around(app: App) -> Around:
-    from pycontain.cli.run_options import default_network
-    from pycontain.network import choice
-    from pycontain.pod.play import Around
-
-    settings = app.settings
-    mode, networks = choice.resolve((), default_network(settings))
-    defaults = settings.for_containers()
-    return Around(
-        network=mode, networks=networks, publish_address=settings.publish_address or "",
-        shm_size=settings.shm_size,
-        defaults={name: value for name, value in defaults.items() if name != "shm_size"},
-    )  # fmt: skip
-
-
-# ---- play ----
+# ---- play and apply ----
 
 
 def _play(app: App, values: Values, arguments: list[str]) -> int:
-    from pycontain.pod.play import plan
+    applied = _begin(app, values, arguments, update=False)
+    for one in applied:
+        if one.pod:
+            _tell_pod(one)
+        else:
+            _tell_change(one)
+    return _await(app, values, applied)
 
+
+def _apply(app: App, values: Values, arguments: list[str]) -> int:
+    applied = _begin(app, values, arguments, update=True)
+    for one in applied:
+        _tell_change(one)
+    return _await(app, values, applied)
+
+
+def _begin(app: App, values: Values, arguments: list[str], *, update: bool) -> list[Applied]:
     (path,) = arguments
+    from pycontain.pod import claims
+
     parsed = _parsed(path, strict=values["strict"])
-    around = _around(app)
-    planned = [plan(pod, parsed.objects, around) for pod in _pods_of(parsed, path)]
     for field in parsed.ignored:
         streams.complain(f"pycontain: {field}: not supported, ignored\n")
+    for field in claims.unenforced(parsed.objects):
+        streams.complain(f"pycontain: {field}: noted, not enforced\n")
     if values["dry-run"]:
-        for one in planned:
-            streams.write(f"pod/{one.pod.name} created (dry run)\n")
-        return 0
-    _play_all(app, planned, replace=values["replace"])
+        declared(app).check(parsed.objects, replace_old=not update and values["replace"])
+        _tell_dry(parsed.objects)
+        return []
+    from pycontain.cli.progress import Shown
+    from pycontain.cli.run import progress
+
+    with Shown("pull", quiet=False, error=True) as shown:
+        if update:
+            return declared(app).apply(parsed.objects, progress=progress, report=shown.report)
+        return declared(app).play(
+            parsed.objects, replace_old=values["replace"], progress=progress, report=shown.report
+        )
+
+
+def _tell_dry(objects: Sequence[kube.Object]) -> None:
+    for one in objects:
+        streams.write(f"{title(one.kind, one.name)} created (dry run)\n")
+
+
+def _tell_pod(one: Applied) -> None:
+    heading = "Container:" if len(one.containers) == 1 else "Containers:"
+    lines = ("Pod:", one.pod, heading, *one.containers, "")
+    streams.write("".join(f"{line}\n" for line in lines))
+
+
+def _tell_change(one: Applied) -> None:
+    streams.write(f"{title(one.declared.kind, one.declared.name)} {one.change}\n")
+
+
+def _await(app: App, values: Values, applied: Sequence[Applied]) -> int:
+    if values["wait"]:
+        names = [(one.declared.kind, one.declared.name) for one in applied]
+        limit = values["timeout"]
+        declared(app).await_ready(names, timeout=None if limit < 0 else limit)
     return 0
 
 
-def _play_all(app: App, planned: Sequence[Planned], *, replace: bool) -> None:
-    from pycontain.cli.progress import Shown
-    from pycontain.cli.run import progress
-    from pycontain.pod.play import Player
-
-    for one in planned:
-        with Shown("pull", quiet=False, error=True) as shown:
-            player = Player(app.engine, pods(app), progress=progress, report=shown.report)
-            played = player.play(one, replace_old=replace)
-        heading = "Container:" if len(played.containers) == 1 else "Containers:"
-        lines = ("Pod:", played.pod, heading, *played.containers, "")
-        streams.write("".join(f"{line}\n" for line in lines))
+# ---- down and delete ----
 
 
-# ---- down ----
-
-
-def _down(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
-    from pycontain.pod.play import Player
-
+def _down(app: App, values: Values, arguments: list[str]) -> int:
     (path,) = arguments
-    names = [pod.name for pod in _pods_of(_parsed(path, strict=False), path)]
-    player = Player(app.engine, pods(app))
-    gone: list[str] = []
+    objects = _parsed(path, strict=False).objects
+    for one in declared(app).down(objects, force=values["force"]):
+        streams.write(f"{title(one.kind, one.name)} deleted\n")
+    return 0
 
-    def act(name: str) -> None:
-        if (identity := player.down(name)) is not None:
-            gone.append(identity)
 
-    code = app.each(names, act)
-    lines = ("Pods stopped:", *gone, "Pods removed:", *gone)
-    streams.write("".join(f"{line}\n" for line in lines))
-    return FAILURE if code else 0
+_KINDS = {
+    "po": "Pod", "pod": "Pod", "pods": "Pod",
+    "deploy": "Deployment", "deployment": "Deployment", "deployments": "Deployment",
+    "deployment.apps": "Deployment", "deployments.apps": "Deployment",
+    "cm": "ConfigMap", "configmap": "ConfigMap", "configmaps": "ConfigMap",
+    "secret": "Secret", "secrets": "Secret",
+    "pvc": "PersistentVolumeClaim", "persistentvolumeclaim": "PersistentVolumeClaim",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+}  # fmt: skip
 
+
+def kind_of(word: str) -> str:
+    """Return the kind that a word of kubectl's names: ``po``, ``pods``, ``deployment.apps``.
+
+    Raises:
+        InvalidInput: none.
+    """
+    try:
+        return _KINDS[word.lower()]
+    except KeyError:
+        raise InvalidInput(
+            f"there is no kind {word!r}", "pod, deployment, configmap, secret, pvc"
+        ) from None
+
+
+def named(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the objects that ``KIND NAME...`` or ``KIND/NAME...`` names.
+
+    Raises:
+        InvalidInput: there is no such kind, or no name.
+    """
+    if any("/" in word for word in arguments):
+        pairs = [word.partition("/") for word in arguments]
+        if not all(kind and name for kind, _, name in pairs):
+            raise InvalidInput("give KIND/NAME each time, or KIND and names")
+        return [(kind_of(kind), name) for kind, _, name in pairs]
+    kind, *names = arguments
+    if not names:
+        raise InvalidInput(f"name of the {kind_of(kind)}: none was given")
+    return [(kind_of(kind), name) for name in names]
+
+
+def _delete(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
+    wanted = {title(*one): one for one in named(arguments)}
+
+    def act(shown: str) -> None:
+        declared(app).delete(*wanted[shown])
+        streams.write(f"{shown} deleted\n")
+
+    return FAILURE if app.each(list(wanted), act) else 0
+
+
+_PLAY_FLAGS = (
+    switch("dry-run", "say what would be declared, and declare nothing"),
+    switch("strict", "refuse fields that pycontain does nothing with"),
+    switch("wait", "return when all of it is ready, or say why it is not going to be"),
+    Flag(
+        "timeout",
+        "seconds that --wait takes at most, -1 for ever",
+        metavar="seconds",
+        convert=wait_seconds,
+        default=-1,
+    ),
+)
 
 PLAY = Verb(
     "play",
     "[OPTIONS] FILE|-",
-    "Start the pods that a Kubernetes manifest declares",
+    "Declare what a Kubernetes manifest says, and keep it so",
     _play,
     flags=(
-        switch("dry-run", "say what would be made, and make nothing"),
-        switch("replace", "stop and remove pods that were played and have the same names"),
-        switch("strict", "refuse fields that pycontain does nothing with"),
+        *_PLAY_FLAGS,
+        switch("replace", "take down first what is declared under the same names"),
     ),
     least=1,
     most=1,
     failure=FAILURE,
     examples=(
-        ("pycontain play web.yaml", "its pods, with its ConfigMaps and Secrets"),
-        ("pycontain play --replace -", "from standard input, in place of those of before"),
+        ("pycontain kube play web.yaml", "its pods, with its ConfigMaps and Secrets"),
+        ("pycontain kube play --replace --wait -", "in place of those of before, until ready"),
     ),
 )
 
 APPLY = Verb(
     "apply",
-    PLAY.usage,
-    PLAY.summary,
-    _play,
-    flags=PLAY.flags,
+    "[OPTIONS] FILE|-",
+    "Declare what a Kubernetes manifest says, in place of what was declared before",
+    _apply,
+    flags=_PLAY_FLAGS,
     least=1,
     most=1,
     failure=FAILURE,
-    examples=(("pycontain apply web.yaml", "the same as play"),),
+    examples=(("pycontain kube apply web.yaml", "only what has changed is changed"),),
 )
 
 DOWN = Verb(
     "down",
-    "FILE|-",
-    "Stop and remove the pods that a Kubernetes manifest declares",
+    "[OPTIONS] FILE|-",
+    "Take back what a Kubernetes manifest declares",
     _down,
+    flags=(switch("force", "remove the volumes of its claims, with what is in them"),),
     least=1,
     most=1,
     failure=FAILURE,
-    examples=(("pycontain down web.yaml", "volumes that have names stay"),),
+    examples=(("pycontain kube down web.yaml", "volumes that have names stay"),),
+)
+
+DELETE = Verb(
+    "delete",
+    "KIND NAME...|KIND/NAME...",
+    "Take back what is declared",
+    _delete,
+    least=1,
+    failure=FAILURE,
+    examples=(
+        ("pycontain kube delete pod web", "the pod ends, and does not come back"),
+        ("pycontain kube delete deploy/web cm/settings", "of several kinds"),
+    ),
 )

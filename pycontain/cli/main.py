@@ -100,7 +100,17 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "kube": (
         "Manage pods that Kubernetes manifests declare",
-        {name: f"pycontain.cli.kube:{name.upper()}" for name in ("apply", "down", "play")},
+        {
+            **{
+                name: f"pycontain.cli.kube:{name.upper()}"
+                for name in ("apply", "delete", "down", "play")
+            },
+            **{
+                name: f"pycontain.cli.kube_show:{name.upper()}"
+                for name in ("describe", "get", "logs")
+            },
+            "generate": "pycontain.cli.kube_generate:GENERATE",
+        },
     ),
     "manifest": (
         "Manage lists of images",
@@ -164,6 +174,7 @@ NOUNS: dict[str, tuple[str, dict[str, str]]] = {
             "events": "events",
             "info": "info",
             "prune": "pycontain.cli.prune:SYSTEM_PRUNE",
+            "shutdown": "pycontain.cli.shutdown:SHUTDOWN",
             "unit": "pycontain.cli.boot:UNIT",
         },
     ),

@@ -13,8 +13,10 @@ from pycontain.model import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from pycontain.cli.flags import Values
+    from pycontain.cli.id_file import IdFile
     from pycontain.cli.main import App
     from pycontain.model.container import RunOptions
     from pycontain.model.pod import Pod
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 FAILURE = 125
 """podman's exit code of a verb on pods that failed."""
 _NEW = "new:"
+_ID_FILE = "pod-id-file"
 _SEVERAL = "[OPTIONS] POD [POD...]"
 _OF_CONTAINERS = (
     "add-host", "dns", "dns-option", "dns-search", "hostname", "ip", "ip6", "label", "label-file",
@@ -58,9 +61,18 @@ def _create(app: App, values: Values, arguments: list[str]) -> int:
     name = arguments[0] if arguments else values["name"]
     if arguments and values["name"] and values["name"] != name:
         raise InvalidInput("cannot specify --name and NAME at the same time")
-    pod = pods(app).create(name or None, replace_old=values["replace"], **_asked(app, values))
+    with _id_file(values[_ID_FILE]) as file:
+        pod = pods(app).create(name or None, replace_old=values["replace"], **_asked(app, values))
+        if file is not None:
+            file.write(pod.id)
     streams.write(f"{pod.id}\n")
     return 0
+
+
+def _id_file(path: str | None) -> AbstractContextManager[IdFile | None]:
+    from pycontain.cli.id_file import claimed
+
+    return claimed(path, "pod", _ID_FILE)
 
 
 def _asked(app: App, values: Values) -> dict[str, Any]:
@@ -164,6 +176,15 @@ def _on_each(app: App, names: Sequence[str], act: Callable[[Pods, str], Sequence
     return FAILURE if problems else code
 
 
+def _in_files(values: Values) -> list[str]:
+    """The pods whose ids are in files."""
+    if not values[_ID_FILE]:
+        return []
+    from pycontain.cli.id_file import read
+
+    return [read(path, _ID_FILE) for path in values[_ID_FILE]]
+
+
 def _names(app: App, values: Values, arguments: list[str]) -> list[str]:
     if not values["all"]:
         if not arguments:
@@ -175,14 +196,16 @@ def _names(app: App, values: Values, arguments: list[str]) -> list[str]:
 
 
 def _start(app: App, values: Values, arguments: list[str]) -> int:
-    return _on_each(app, _names(app, values, arguments), lambda found, name: found.start(name))
+    names = _names(app, values, [*arguments, *_in_files(values)])
+    return _on_each(app, names, lambda found, name: found.start(name))
 
 
 def _stop(app: App, values: Values, arguments: list[str]) -> int:
     def act(found: Pods, name: str) -> Sequence[Failed]:
         return found.stop(name, timeout=values["time"])
 
-    return _on_each(app, _present(app, values, _names(app, values, arguments)), act)
+    names = _names(app, values, [*arguments, *_in_files(values)])
+    return _on_each(app, _present(app, values, names), act)
 
 
 def _present(app: App, values: Values, names: list[str]) -> list[str]:
@@ -227,8 +250,25 @@ def _rm(app: App, values: Values, arguments: list[str]) -> int:
             failed = True
             raise
 
-    app.each(_present(app, values, _names(app, values, arguments)), act)
+    names = _names(app, values, [*arguments, *_in_files(values)])
+    app.each(_present(app, values, names), act)
+    if not (failed or missing):
+        _remove_files(values[_ID_FILE])
     return FAILURE if failed else int(missing)
+
+
+def _remove_files(paths: Sequence[str]) -> None:
+    """Remove the files of ids with what had them."""
+    import os
+
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as err:
+            reason = (err.strerror or str(err)).lower()
+            raise InvalidInput(f"{_ID_FILE}: {path}: {reason}") from err
 
 
 def _exists(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
@@ -265,6 +305,7 @@ def has_label(pod: Pod, text: str) -> bool:
 
 
 _ALL = switch("all", "all pods", short="a")
+_FROM_FILE = Flag(_ID_FILE, "also the pod whose id is in this file", kind="list", metavar="file")
 _IGNORE = switch("ignore", "one that is not there is no error", short="i")
 
 CREATE = Verb(
@@ -276,6 +317,7 @@ CREATE = Verb(
         *(flag for flag in CONTAINER_FLAGS if flag.name in _OF_CONTAINERS),
         *(flag for flag in LIMIT_FLAGS if flag.name != "kernel-memory"),
         Flag("name", "name of the pod", short="n", metavar="name"),
+        Flag(_ID_FILE, "write the pod's id to this new file", metavar="file"),
         switch("replace", "remove a pod that has the same name, with its containers"),
         Flag(
             "share",
@@ -298,7 +340,7 @@ START = Verb(
     _SEVERAL,
     "Start pods, and their containers",
     _start,
-    flags=(_ALL,),
+    flags=(_ALL, _FROM_FILE),
     failure=FAILURE,
     examples=(("pycontain start web", "what it shares first, then its containers"),),
 )
@@ -311,6 +353,7 @@ STOP = Verb(
     flags=(
         _ALL,
         _IGNORE,
+        _FROM_FILE,
         Flag(
             "time timeout",
             "seconds to wait before SIGKILL, -1 for ever (default: each container's own)",
@@ -372,13 +415,19 @@ RM = Verb(
     _SEVERAL,
     "Remove pods, and their containers",
     _rm,
-    flags=(_ALL, switch("force", "kill containers that run", short="f"), _IGNORE),
+    flags=(
+        _ALL,
+        switch("force", "kill containers that run", short="f"),
+        _IGNORE,
+        Flag(_ID_FILE, "also the pod whose id is in this file, which goes too", kind="list",
+             metavar="file"),
+    ),
     failure=FAILURE,
     examples=(
         ("pycontain rm web", "where none of its containers runs"),
         ("pycontain rm -fa", "all pods"),
     ),
-)
+)  # fmt: skip
 
 EXISTS = Verb(
     "exists",

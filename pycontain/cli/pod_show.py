@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from pycontain.cli import output, stats, streams
+from pycontain.cli import log_streams, output, stats, streams
 from pycontain.cli.flags import FORMAT, LISTING_FORMAT, Flag, Verb, listing_filter, switch
 from pycontain.cli.pod import FAILURE, each, has_label, pods
 from pycontain.cli.template import GoMap
@@ -14,12 +14,11 @@ from pycontain.errors import InvalidInput, NotFound, PycontainError
 from pycontain.model import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.engine.containers import View
-    from pycontain.engine.logs import LogEntry
     from pycontain.model.stats import Stats
     from pycontain.pod.pods import PodView
 
@@ -381,8 +380,7 @@ def _logs(app: App, values: Values, arguments: list[str]) -> int:
         )
         for member in members
     ]
-    entries = _following(sources) if values["follow"] else _merged(sources)
-    _copy(entries, values["timestamps"])
+    log_streams.write(sources, follow=values["follow"], stamps=values["timestamps"])
     return 0
 
 
@@ -405,65 +403,6 @@ def _prefix(member: View, values: Values, count: int) -> str:
     if values["names"]:
         return f"{member.container.name} "
     return f"{member.container.id[:_SHORT_ID]} " if count > 1 else ""
-
-
-def _merged(
-    sources: Sequence[tuple[str, Iterable[LogEntry]]],
-) -> Iterator[tuple[str, LogEntry]]:
-    """Entries of all containers in the order of their times."""
-    import heapq
-
-    def named(prefix: str, entries: Iterable[LogEntry]) -> Iterator[tuple[str, LogEntry]]:
-        return ((prefix, entry) for entry in entries)
-
-    return heapq.merge(*(named(*source) for source in sources), key=lambda pair: pair[1].time)
-
-
-def _following(
-    sources: Sequence[tuple[str, Iterable[LogEntry]]],
-) -> Iterator[tuple[str, LogEntry]]:
-    """Entries as they come, each container's read by a thread, until the last one ends."""
-    from queue import SimpleQueue
-    from threading import Thread
-
-    queue: SimpleQueue[tuple[str, LogEntry] | BaseException | None] = SimpleQueue()
-
-    def read(prefix: str, entries: Iterable[LogEntry]) -> None:
-        try:
-            for entry in entries:
-                queue.put((prefix, entry))
-        except BaseException as err:  # noqa: BLE001 - raised again by the caller's thread
-            queue.put(err)
-        queue.put(None)
-
-    for source in sources:
-        Thread(target=read, args=source, daemon=True).start()
-    left = len(sources)
-    while left:
-        found = queue.get()
-        if found is None:
-            left -= 1
-        elif isinstance(found, BaseException):
-            raise found
-        else:
-            yield found
-            streams.flush()
-
-
-def _copy(entries: Iterable[tuple[str, LogEntry]], stamps: bool) -> None:
-    # where an entry continues the last line of its container and stream
-    inside: set[tuple[str, str]] = set()
-    for prefix, entry in entries:
-        key = (prefix, entry.stream)
-        head = b""
-        if key not in inside:
-            stamp = f"{output.rfc3339(entry.time, 9)} " if stamps else ""
-            head = f"{prefix}{stamp}".encode()
-        streams.copy(entry.stream, head + entry.data)
-        if entry.data.endswith(b"\n"):
-            inside.discard(key)
-        else:
-            inside.add(key)
 
 
 PS = Verb(

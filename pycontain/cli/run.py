@@ -14,9 +14,10 @@ from pycontain.cli.terminal import OUTPUTS, our_size
 from pycontain.errors import InvalidInput, NotFound, PycontainError, RegistryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from pycontain.cli.flags import Values
+    from pycontain.cli.id_file import IdFile
     from pycontain.cli.main import App
     from pycontain.model.container import Container, RunOptions
 
@@ -28,48 +29,12 @@ def progress(line: str) -> None:
     streams.complain(f"{line}\n")
 
 
-class _IdFile:
-    """The file of ``--cidfile``: made before the container, so that a bad path costs nothing."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._used = False
-
-    def write(self, container_id: str) -> None:
-        with open(self._path, "w", encoding="ascii") as file:
-            file.write(container_id)
-        self._used = True
-
-    def claim(self) -> None:
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(self._path, flags, 0o644))
-        except FileExistsError as err:
-            raise InvalidInput(
-                "container ID file found, make sure the other container isn't running or "
-                f"delete {self._path}"
-            ) from err
-        except OSError as err:
-            reason = (err.strerror or str(err)).lower()
-            raise InvalidInput(f"cidfile: {self._path}: {reason}") from err
-
-    def release(self) -> None:
-        if not self._used:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
-
-
-@contextlib.contextmanager
-def _id_file(path: str | None) -> Iterator[_IdFile | None]:
+def _id_file(path: str | None) -> AbstractContextManager[IdFile | None]:
     if path is None:
-        yield None
-        return
-    file = _IdFile(path)
-    file.claim()
-    try:
-        yield file
-    finally:
-        file.release()
+        return contextlib.nullcontext()
+    from pycontain.cli.id_file import claimed
+
+    return claimed(path)
 
 
 def _options(app: App, values: Values, arguments: list[str]) -> RunOptions:

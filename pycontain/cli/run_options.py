@@ -11,7 +11,7 @@ from pycontain.cli import environment
 from pycontain.cli.flags import Flag, Refused, integer, switch, wait_seconds
 from pycontain.cli.health import HEALTH_FLAGS, health_check
 from pycontain.cli.limits import CREATE_FLAGS, create_fields
-from pycontain.config import BUILT_IN, LOG_DRIVERS, ORIGIN_BUILT_IN
+from pycontain.config import BUILT_IN, LOG_DRIVERS
 from pycontain.errors import InvalidInput
 from pycontain.model import parse
 from pycontain.model.container import RunOptions
@@ -310,21 +310,9 @@ def _namespace(values: Values, kind: str) -> str:
     return parse.parse_namespace(kind, values[kind] or "")
 
 
-def default_network(settings: Config) -> str:
-    """Return the network of what names none.
-
-    An ordinary user's containers have none by default where nothing could lead out of it.
-    """
-    if os.geteuid() == 0 or settings.origins["network"] != ORIGIN_BUILT_IN:
-        return settings.network
-    from pycontain.network import outside
-
-    return settings.network if outside.is_usable() else "none"
-
-
 def network_fields(values: Values, settings: Config) -> dict[str, Any]:
     """Return the fields of ``RunOptions`` that tell of networks and ports."""
-    default = "none" if _is_member(values) else default_network(settings)
+    default = "none" if _is_member(values) else choice.default_network(settings)
     mode, networks = choice.resolve(
         values["network"], default, ip=values["ip"] or "", ip6=values["ip6"] or "",
         mac=values["mac-address"] or "", aliases=values["network-alias"],

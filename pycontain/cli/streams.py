@@ -55,6 +55,18 @@ def _open_null(number: int) -> None:
         os.set_inheritable(number, True)
 
 
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
+
+
+def harmless(text: str) -> str:
+    """Return text, of which a container may have written a part, as a terminal only shows it:
+    control characters but tabs and line ends are escaped.
+    """
+    return text.translate(_CONTROLS)
+
+
 def write(text: str) -> None:
     """Write to standard output, possibly later (``flush``).
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pycontain import config
 from pycontain.store.layout import Layout
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pycontain.model.result import RunResult
 
 __all__ = ["Engine"]
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -160,6 +162,18 @@ class Engine:
 
             self._containers = Containers(self.layout, self.images, rootless=self.rootless)
         return self._containers
+
+    def elsewhere(self, kind: type[T]) -> T | None:
+        """Return an ordinary user's worker's `kind`; None where the verbs are this process's own.
+
+        For the floors above, whose classes are made of an engine, in their ``__new__``.
+
+        Args:
+            kind: a class of ours. Its public methods, those that are no properties, are carried out
+                by one that the worker makes of its own engine; what they take and return crosses as
+                values (``engine.wire``).
+        """
+        return None if self._remote is None else self._remote.made(kind)
 
     def close(self) -> None:
         """End an ordinary user's worker, if there is one; the next verb starts another.

@@ -1,4 +1,4 @@
-"""After a reboot: starting what its restart policy wants."""
+"""After a reboot, or ``system shutdown``: starting what is to run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def start_wanted(
 ) -> list[Container]:
     """Start the containers that are to run after a reboot, oldest first: later ones join them.
 
+    Those that were ended with all others are to run, whatever their policies.
+
     Args:
         containers: of the store.
         layout: of the same store.
@@ -35,6 +37,7 @@ def start_wanted(
     started = []
     for view in reversed(containers.list(all=True, problems=problems)):
         try:
+            _forget_hold(view)
             if not _is_wanted(view):
                 continue
             try:
@@ -54,12 +57,24 @@ def start_wanted(
 
 def _is_wanted(view: View) -> bool:
     policy, ended = view.container.options.restart, view.status.record
-    if policy is None or ended is None or supervision.ran_in_this_boot(view.paths):
+    if policy is None or ended is None or view.container.options.is_kept:
         return False
     record = supervision.load(view.paths)
+    if not record.held and supervision.ran_in_this_boot(view.paths):
+        return False
     if view.status.state == "created" and not record.count:
         return False  # a user could not start it
     return supervision.is_wanted_after_boot(policy, record, ended)
+
+
+def _forget_hold(view: View) -> None:
+    """Let the policy of a container hold again that was to be ended with all others, and runs."""
+    if view.status.state not in ("running", "paused"):
+        return
+    if view.container.options.restart is None or not supervision.load(view.paths).held:
+        return
+    with records.hold(view.paths):
+        supervision.note_kept(view.paths)
 
 
 def _leave_to_supervisor(layout: Layout, paths: ContainerPaths, err: PycontainError) -> None:

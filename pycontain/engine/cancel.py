@@ -40,6 +40,17 @@ class Cancel:
         self.close()
 
 
+class ProcessEnd(Cancel):
+    """Says to whoever waits that a process has ended (pidfd_open(2)).
+
+    Args:
+        pidfd: of the process; it stays the caller's.
+    """
+
+    def __init__(self, pidfd: int) -> None:
+        self._fd = os.dup(pidfd)
+
+
 class Deadline:
     """The end of a time, on the monotonic clock.
 

@@ -35,6 +35,7 @@ from pycontain.errors import (
     NotSupported,
     PycontainError,
     StoreError,
+    kernel_error,
 )
 from pycontain.kernel import cgroup, process, release
 from pycontain.model.container import Container, ExitRecord, Limits
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pycontain.model.container import ExecOptions, ImageConfig, PortBinding, RunOptions
     from pycontain.model.health import Health, Probe
     from pycontain.model.network import Attachment as Place
+    from pycontain.model.probe import ProbeState
     from pycontain.model.stats import Stats
     from pycontain.runtime.attachment import Attachment
     from pycontain.store.layout import ContainerPaths, Layout
@@ -251,6 +253,10 @@ class Containers:
             from pycontain.engine import health
 
             health.validate(options.health)
+        if options.probes is not None or options.hooks is not None:
+            from pycontain.engine import probes
+
+            probes.validate(options)
         if options.restart is not None and options.remove:
             raise InvalidInput("conflicting options: a restart policy and the removal at the end")
         if not any(getattr(options, name) not in (None, (), {}) for name in _LIMITING):
@@ -310,7 +316,8 @@ class Containers:
                 return identity
             if not there:
                 self._erase(identity)
-            files.remove(path)
+            if _claimed_by(path) == identity:  # nobody else's, who was faster
+                files.remove(path)
         finally:
             lock.release() if there else _drop_lock(lock)
         return None
@@ -370,8 +377,7 @@ class Containers:
         started again is restarting.
         """
         status = freezer.seen(container, status)
-        options = container.options
-        if not (options.restart or options.health or container.config.healthcheck):
+        if not _may_need_supervisor(container):
             return status
         from pycontain.engine import supervision
 
@@ -612,6 +618,7 @@ class Containers:
             InvalidState: it runs already.
             CommandNotFound, NotExecutable: the command cannot be started.
             KernelError: a step failed; all that was done for it is undone.
+            InvalidState: its postStart hook failed; it has been ended.
         """
         from pycontain.engine import launch
 
@@ -619,7 +626,7 @@ class Containers:
             raise InvalidInput("hand over descriptors: an ordinary user's program cannot")
         identity = self.find(ref)
         paths = self._layout.container(identity)
-        if after is None or _is_due(paths, after):
+        if after is None or (_is_due(paths, after) and not _is_kept(paths)):
             self._start_sandbox(identity)
         with records.hold(paths) as lock:
             try:
@@ -643,6 +650,10 @@ class Containers:
             )  # fmt: skip
             records.sweep(paths)
             records.write_marker(paths, run)
+            if container.options.hooks is not None:
+                _begin_hooks(container, paths, run, claim=not attach)
+            if container.options.is_kept:
+                _note_member(self._layout, container, paths, run)
             if attach:
                 self._events.tell("attach", container)
             if container.mounts:
@@ -651,7 +662,7 @@ class Containers:
                 remove = container.options.remove
                 finisher = Finisher(self, identity, run, remove=remove)
                 attachment = launch.launch(order, on_finish=finisher)
-            except PycontainError as err:
+            except (PycontainError, OSError) as err:
                 self._remove_cgroup(identity)
                 self._tell_failed_start(paths, container, run)
                 if container.mounts:
@@ -669,12 +680,23 @@ class Containers:
         if attach:
             return attachment
         attachment.close()
+        if container.options.hooks is not None and container.options.hooks.post_start is not None:
+            self._after_start(identity, run)
         return None
+
+    def _after_start(self, identity: str, run: str) -> None:
+        """Carry the postStart hook of a run out, unless that has ended or is gone already."""
+        from pycontain.engine import hooks
+
+        try:
+            view = self.get(identity)
+        except NotFound:
+            return
+        hooks.after_start(self, self._layout, self._events, view, run)
 
     def _wake(self, container: Container) -> None:
         """See that a supervisor is there for a container that has been started, or changed."""
-        options = container.options
-        if options.restart or options.health or container.config.healthcheck:
+        if _may_need_supervisor(container):
             from pycontain.engine import supervision
 
             if supervision.needs(container):
@@ -830,38 +852,107 @@ class Containers:
             timeout: default the container's own; negative waits for ever.
             signal: default the container's own.
         """
-        view = self._end_restarts(self.get(ref))
+        self._stop(self._end_restarts(self.get(ref)), timeout, signal)
+
+    @told("end container")
+    def hold(self, ref: str, *, timeout: int | None = None) -> None:
+        """End a container as ``stop`` does, but with all others: ``system boot`` starts it again.
+
+        Its restart policy does not until then, but that is not noted as a user's wish.
+
+        Args:
+            ref: id, name or start of the id. One that does not run is left alone.
+            timeout: default the container's own; negative waits for ever.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        self._stop(self._end_restarts(self.get(ref), hold=True), timeout, None)
+
+    def _stop(self, view: View, timeout: int | None, signal: int | None) -> None:
         if view.status.state == "restarting":
             self._events.tell("stop", view.container)
         if view.status.state not in ("running", "paused"):
             return
-        pidfd = self._open_init(view.paths)
-        if pidfd is not None:
-            try:
-                self._signal(pidfd, view.container, signal or view.container.stop_signal)
-                self._go_on(view)
-                limit = view.container.stop_timeout if timeout is None else timeout
-                if not _wait_process(pidfd, None if limit < 0 else limit):
-                    self._signal(pidfd, view.container, 9)
-            finally:
-                os.close(pidfd)
+        self._end_gracefully(view, timeout, signal)
         self._await_end(view.paths)
         self._events.tell("stop", view.container)
 
-    def _end_restarts(self, view: View) -> View:
+    def _end_gracefully(
+        self,
+        view: View,
+        timeout: float | None = None,
+        signal: int | None = None,
+        run: str | None = None,
+    ) -> None:
+        """Carry the preStop hook out, ask the container to end, and kill it if it does not.
+
+        Args:
+            view: of a container that runs.
+            timeout: seconds for all of that; default the container's own; negative: no end.
+            signal: default the container's own.
+            run: nothing is done where that is not the present run; default: which there is.
+        """
+        pidfd = self._open_init(view.paths, run)
+        if pidfd is None:
+            return
+        try:
+            limit: float = view.container.stop_timeout if timeout is None else timeout
+            if view.container.options.probes is not None:
+                from pycontain.engine import probes
+
+                probes.note_ending(view.container, view.paths, run or records.last_run(view.paths))
+            if view.container.options.hooks is not None:
+                from pycontain.engine import hooks
+
+                if view.status.state == "paused":
+                    self._go_on(view)
+                    view = view._replace(status=replace(view.status, state="running"))
+                limit = hooks.before_stop(self, self._layout, self._events, view, pidfd, limit)
+            self._signal(pidfd, view.container, signal or view.container.stop_signal)
+            self._go_on(view)
+            if not _wait_process(pidfd, None if limit < 0 else limit):
+                self._signal(pidfd, view.container, 9)
+                _wait_process(pidfd, None)
+        finally:
+            os.close(pidfd)
+
+    @told("end container")
+    def end(self, ref: str, run: str, *, timeout: int | None = None) -> None:
+        """End a run as ``stop`` does, but not because a user wants it: a restart policy holds.
+
+        Args:
+            ref: id, name or start of the id.
+            run: nothing is done where that is not the present run.
+            timeout: default the container's own.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        view = self.get(ref)
+        if view.status.state in ("running", "paused"):
+            self._end_gracefully(view, timeout, run=run)
+            self._await_end(view.paths, run)
+
+    def _end_restarts(self, view: View, *, hold: bool = False) -> View:
         """Note that a user stops a container. Returns it as it is then, or was: *restarting*.
+
+        With `hold` it is noted that it is ended with all others.
 
         Noted before the signal: who starts it again looks for that under the container's lock.
         """
         running = view.status.state in ("running", "paused", "restarting")
-        if view.container.options.restart is None or not running:
+        if view.container.options.restart is None or not (running or _is_being_started(view)):
             return view
         from pycontain.engine import supervision
 
         with records.hold(view.paths):
             if not records.exists(view.paths):
                 raise NotFound(f"No such container: {view.container.name}")
-            supervision.note_stopped(view.paths)
+            if hold:
+                supervision.note_held(view.paths)
+            else:
+                supervision.note_stopped(view.paths)
         now = self.get(view.container.id)
         return now if now.status.state in ("running", "paused") else view
 
@@ -1115,6 +1206,18 @@ class Containers:
 
         return health.of(self.get(ref))
 
+    @told("look at container")
+    def probe_state(self, ref: str) -> ProbeState:
+        """Return whether a container has started and can be used, as its probes found.
+
+        Raises:
+            NotFound: there is none.
+            StoreError: a document is damaged.
+        """
+        from pycontain.engine import probes
+
+        return probes.state(self.get(ref))
+
     @told("probe container")
     def probe(self, ref: str, *, cancel: Cancel | None = None) -> Probe:
         """Make one probe of a container now; nothing is noted of it.
@@ -1136,16 +1239,16 @@ class Containers:
             raise InvalidState(f"container {container.name} has no health check")
         return probe.run(self, container, check, cancel)
 
-    def _open_init(self, paths: ContainerPaths) -> int | None:
-        record = records.load_run(paths)
+    def _open_init(self, paths: ContainerPaths, run: str | None = None) -> int | None:
+        record = records.load_run(paths, run)
         if record is None or record.boot != process.boot_id():
             return None
         return process.open_process(record.pid, record.pid_start)
 
-    def _await_end(self, paths: ContainerPaths) -> ExitRecord | None:
-        """Wait for the record of the present run; a lost run is settled."""
-        run = records.last_run(paths)
-        pidfd = self._open_init(paths)
+    def _await_end(self, paths: ContainerPaths, run: str | None = None) -> ExitRecord | None:
+        """Wait for the record of the present run, or of `run`; a lost run is settled."""
+        asked, run = run, run or records.last_run(paths)
+        pidfd = self._open_init(paths, asked)
         if pidfd is not None:
             try:
                 wait_readable((pidfd,), None)
@@ -1606,6 +1709,15 @@ class Containers:
         )  # fmt: skip
 
 
+def _may_need_supervisor(container: Container) -> bool:
+    """Whether it is worth asking ``supervision``, which a container that has nothing pays not."""
+    options = container.options
+    return bool(
+        options.restart or options.health or container.config.healthcheck
+        or options.probes or options.hooks or options.is_kept
+    )  # fmt: skip
+
+
 def _nothing() -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
@@ -1634,6 +1746,26 @@ def _is_before_run(status: Status) -> bool:
     return never or status.state == "restarting"
 
 
+def _is_being_started(view: View) -> bool:
+    """Whether somebody starts a container, which is no state of its own: its lock is held."""
+    status = view.status
+    is_begun = status.state == "created" and status.record is None
+    return is_begun and bool(records.last_run(view.paths))
+
+
+def _claimed_by(path: str) -> str:
+    """The id that a claim says; empty where there is none."""
+    try:
+        return files.read_word(path)
+    except NotFound:
+        return ""
+
+
+def _is_kept(paths: ContainerPaths) -> bool:
+    """Whether a pod's controller starts its sandbox, and then what is in it, in order."""
+    return records.load(paths).options.is_kept
+
+
 def _is_due(paths: ContainerPaths, run: str) -> bool:
     from pycontain.engine import supervision
 
@@ -1660,6 +1792,19 @@ def _settle_restarts(paths: ContainerPaths, run: str) -> None:
 
     if supervision.ran_in_this_boot(paths):
         supervision.note_settled(paths, run)
+
+
+def _begin_hooks(container: Container, paths: ContainerPaths, run: str, *, claim: bool) -> None:
+    from pycontain.engine import hooks
+
+    if hooks.has_post_start(container):
+        hooks.begin(paths, run, claim=claim)
+
+
+def _note_member(layout: Layout, container: Container, paths: ContainerPaths, run: str) -> None:
+    from pycontain.engine import sandbox
+
+    sandbox.note_member(layout, container, paths, run)
 
 
 def _begin_restarts(paths: ContainerPaths) -> None:
@@ -1707,10 +1852,13 @@ def _is_called(paths: ContainerPaths, name: str) -> bool:
         return True
 
 
-def _not_started(run: str, err: PycontainError) -> ExitRecord:
+def _not_started(run: str, err: PycontainError | OSError) -> ExitRecord:
     code = (
         127 if isinstance(err, CommandNotFound) else 126 if isinstance(err, NotExecutable) else 128
     )
+    if isinstance(err, OSError):
+        subject = err.filename if isinstance(err.filename, str) else ""
+        err = kernel_error("start container", subject, err.errno or 0)
     return ExitRecord(run=run, code=code, reason=records.NOT_STARTED, error=err.message)
 
 

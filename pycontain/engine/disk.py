@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError
+from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError, StoreError
 from pycontain.model import parse
 from pycontain.store import files
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 _ACTIVE = ("running", "paused", "restarting")
 _NEVER = 1 << 63  # nanoseconds; later than any time
+_BLOCK = 512  # bytes; st_blocks of stat(2), whatever the file system's own
 _REBASE = 2000  # characters of a path after which it is begun anew at a descriptor (PATH_MAX)
+_DEEPEST = 100  # such descriptors that are open at a time: who makes the tree says how many
 
 
 class Part(NamedTuple):
@@ -305,10 +307,15 @@ def prune_cache(engine: Engine) -> tuple[list[str], int]:
 
 
 class _Base:
-    """A folder's descriptor, closed with the last path that begins at it."""
+    """A folder's descriptor, closed with the last path that begins at it.
 
-    def __init__(self, fd: int) -> None:
+    Attributes:
+        depth: how many there are above it.
+    """
+
+    def __init__(self, fd: int, depth: int) -> None:
         self.fd = fd
+        self.depth = depth
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -318,12 +325,39 @@ def folder_size(path: str) -> int:
     """Return the bytes of all files below `path`, those with several names once; 0 without it.
 
     Sizes are as stat(2) has them, holes counted. What vanishes meanwhile is not counted. A tree may
-    be deeper than a path can be long.
+    be deeper than a path can be long; what is some 200,000 characters deep is not counted.
 
     Raises:
         StoreError: a folder cannot be read.
     """
+    return sum(info.st_size for info, is_folder in _below(path) if not is_folder)
+
+
+def folder_space(path: str, enough: int) -> int:
+    """Return the bytes that all below `path` takes on disk, as du(1) counts them; 0 without it.
+
+    Folders count too. What vanishes meanwhile may be counted or not.
+
+    Args:
+        path: a folder.
+        enough: as soon as there is more than this, it is not counted on.
+
+    Raises:
+        StoreError: a folder cannot be read, or is some 200,000 characters deep.
+    """
     total = 0
+    for info, _ in _below(path, whole=True):
+        total += info.st_blocks * _BLOCK
+        if total > enough:
+            break
+    return total
+
+
+def _below(path: str, *, whole: bool = False) -> Iterator[tuple[os.stat_result, bool]]:
+    """Yield all that is below a folder, what has several names once, and whether it is a folder.
+
+    What is too deep is passed over; with `whole` that is an error.
+    """
     seen: set[tuple[int, int]] = set()
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     rest: list[tuple[_Base | None, str]] = [(None, path)]
@@ -335,7 +369,11 @@ def folder_size(path: str) -> int:
             continue
         except OSError as err:
             raise files.store_error("measure", path, err) from err
-        folder = _Base(fd)
+        folder = _Base(fd, 0 if base is None else base.depth + 1)
+        if folder.depth > _DEEPEST:
+            if whole:
+                raise StoreError(f"measure: {path}: a folder in it is too deep to be looked at")
+            continue
         deep = len(place) > _REBASE
         with os.scandir(fd) as entries:
             for entry in entries:
@@ -346,11 +384,12 @@ def folder_size(path: str) -> int:
                     continue
                 if below:
                     rest.append((folder, entry.name) if deep else (base, f"{place}/{entry.name}"))
-                elif info.st_nlink == 1 or (info.st_dev, info.st_ino) not in seen:
+                elif info.st_nlink > 1:
+                    if (info.st_dev, info.st_ino) in seen:
+                        continue
                     seen.add((info.st_dev, info.st_ino))
-                    total += info.st_size
+                yield info, below
         del folder
-    return total
 
 
 def _file_size(path: str) -> int:

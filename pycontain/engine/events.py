@@ -43,9 +43,12 @@ _BEGIN = b'{"time":'
 def attributes(container: Container) -> dict[str, str]:
     """Return what every event of a container says of it.
 
-    Labels that would make it longer than some ten thousand bytes are left out.
+    Labels that would make it longer than some ten thousand bytes are left out, those of its image
+    first.
     """
-    labels = {**(container.config.labels or {}), **container.options.labels}
+    own = container.options.labels
+    of_image = (container.config.labels or {}).items()
+    labels = {**own, **{name: value for name, value in of_image if name not in own}}
     size = 0
     found = {}
     for name, value in labels.items():
@@ -104,6 +107,10 @@ class Events:
     def tell_pod(self, action: str, identity: str, name: str, labels: Mapping[str, str]) -> None:
         """Tell an event of a pod."""
         self._append("pod", action, identity, {**labels, "name": name})
+
+    def tell_kube(self, action: str, kind: str, name: str, uid: str) -> None:
+        """Tell an event of an object that is declared."""
+        self._append("kube", action, uid, {"kind": kind, "name": name})
 
     def _append(self, kind: str, action: str, identity: str, said: dict[str, str]) -> None:
         event = Event(time=time.time_ns(), type=kind, action=action, id=identity, attributes=said)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pycontain.image.store import Image
     from pycontain.model.container import Container, ExitRecord
     from pycontain.model.health import Health, Probe
+    from pycontain.model.probe import ProbeState
     from pycontain.model.result import ExecResult
     from pycontain.model.stats import Stats
     from pycontain.model.status import Status
@@ -276,6 +277,13 @@ class ContainerHandle:
     def health(self) -> Health | None:
         """How it is, as its probes found; None where it has no health check or never ran."""
         return self._containers.health(self.id)
+
+    @property
+    def probe_state(self) -> ProbeState:
+        """Whether it has started and can be used, as its startup and readiness probes found; since
+        its start where it has none.
+        """
+        return self._containers.probe_state(self.id)
 
     def probe(self, *, cancel: Cancel | None = None) -> Probe:
         """Make one probe now; its health does not change by that.

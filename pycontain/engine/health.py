@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from pycontain.engine import effective, records
-from pycontain.errors import InvalidInput, NotFound
+from pycontain.errors import InvalidInput
 from pycontain.model.health import Health
-from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,11 +107,7 @@ def load(paths: ContainerPaths, run: str) -> Health | None:
     Raises:
         StoreError: the document is damaged.
     """
-    try:
-        found = files.load(paths.health, Health)
-    except NotFound:
-        return None
-    return found if found.run == run else None
+    return records.load_of_run(paths.health, Health, run)
 
 
 def save(paths: ContainerPaths, health: Health) -> bool:
@@ -124,19 +119,7 @@ def save(paths: ContainerPaths, health: Health) -> bool:
     Raises:
         StoreError: it cannot be written.
     """
-    lock = files.Lock(paths.lock)
-    # Whoever removes the container's folder holds it: a file that came meanwhile would stay there.
-    lock.acquire()
-    there = records.exists(paths)
-    try:
-        if not there or records.last_run(paths) != health.run:
-            return False
-        files.write_atomic(paths.health, files.dump(health), durable=False)
-        return True
-    finally:
-        if not there:
-            files.remove(lock.path)
-        lock.release()
+    return records.save_of_run(paths, paths.health, health)
 
 
 def of(view: View) -> Health | None:

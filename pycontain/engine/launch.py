@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pycontain.engine.containers import View
     from pycontain.engine.volume_mounts import Opened
     from pycontain.model import oci
-    from pycontain.model.container import Container, ExecOptions, RunOptions, RunRecord
+    from pycontain.model.container import Container, ExecOptions, Mount, RunOptions, RunRecord
     from pycontain.runtime.attachment import Attachment
     from pycontain.store.layout import ContainerPaths, Layout
 
@@ -179,7 +179,7 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
             cgroup=groups.monitor if groups else -1,
             opened=lambda: _check_joined(order.joined), network=home,
         )  # fmt: skip
-    except PycontainError:
+    except (PycontainError, OSError):
         connection.undo()
         raise
     finally:
@@ -197,7 +197,12 @@ def is_cleaned(options: RunOptions) -> bool:
     """Whether something is due when such a container ends: its removal, giving back what it has in
     networks, or seeing that there is somebody to start it again.
     """
-    return options.remove or bool(options.networks) or options.restart is not None
+    return options.remove or bool(options.networks) or _is_cared_for(options)
+
+
+def _is_cared_for(options: RunOptions) -> bool:
+    """Whether the supervisor has to hear of the end of such a container."""
+    return options.restart is not None or options.is_kept
 
 
 def _open_caller(caller: int | None) -> int:
@@ -258,15 +263,32 @@ def _root(order: Order, *, nodev: bool) -> int:
 def _open_volumes(order: Order, root: int) -> Opened | None:
     """The volumes and images of the container, None where it has none."""
     mounts = specs.all_mounts(order.container)
-    if not any(entry.type in ("volume", "image") for entry in mounts):
+    kinds = {entry.type for entry in mounts if _is_opened(entry)}
+    if not kinds:
         return None
     from pycontain.engine import volume_mounts
 
     with trace.Span("open the volumes"):
-        return volume_mounts.open_all(
+        opened = volume_mounts.open_all(
             order.layout, order.container, root,
             rootless=order.rootless, durable=not records.is_volatile(order.paths),
         )  # fmt: skip
+    if "tmpfs" in kinds:
+        from pycontain.engine import memory
+
+        try:
+            memory.open_all(order.layout, order.container, opened)
+        except BaseException:
+            opened.close()
+            raise
+    return opened
+
+
+def _is_opened(entry: Mount) -> bool:
+    """Whether a mount is more than a path of the host or a new tmpfs."""
+    if entry.type == "bind":
+        return bool(entry.subpath)
+    return entry.type != "tmpfs" or bool(entry.source)
 
 
 def prepare(
@@ -298,7 +320,7 @@ def prepare(
     for entry in mounts:
         if entry.type != "bind" or os.path.exists(entry.source):
             continue
-        if not entry.make_source:
+        if not entry.make_source or entry.subpath:
             raise InvalidInput(
                 'invalid mount config for type "bind": bind source path does not exist:'
                 f" {entry.source}"
@@ -444,7 +466,7 @@ def _cleanup_argv(order: Order) -> tuple[str, ...]:
     options = order.container.options
     if options.remove:
         return interpreter(_CLEANUP, *words)
-    program = (_WAKE if options.restart else "") + (_LEAVE if options.networks else "")
+    program = (_WAKE if _is_cared_for(options) else "") + (_LEAVE if options.networks else "")
     return interpreter(program, *words, order.run)
 
 

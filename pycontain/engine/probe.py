@@ -19,6 +19,8 @@ from pycontain.model.container import ExecOptions
 from pycontain.model.health import Probe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pycontain.engine.cancel import Cancel
     from pycontain.engine.containers import Containers
     from pycontain.model.container import Container, HealthCheck
@@ -44,9 +46,10 @@ class _Talk:
         Raises:
             Cancelled: by `cancel`.
         """
-        while not self.ended and wait_readable(
-            (self._attachment.fileno(),), deadline.left(), cancel
-        ):
+        # Asked each time: of one that goes on writing there always is something to be read.
+        while not self.ended and not deadline.over:
+            if not wait_readable((self._attachment.fileno(),), deadline.left(), cancel):
+                return
             frame = self._attachment.read()
             if frame is None:
                 continue
@@ -81,44 +84,70 @@ def run(
         InvalidState, NotFound: the container does not run any more, or is paused.
         Cancelled: by `cancel`; the probe was killed.
     """
+    words = command(container, check)
+    late = "Health check exceeded timeout ({})"  # docker's words
+    return execute(containers, container, words, check.timeout / SECOND, cancel, late)
+
+
+def execute(
+    containers: Containers,
+    container: Container,
+    words: Sequence[str],
+    timeout: float | None,
+    cancel: Cancel | None,
+    late: str = "it took longer than {}",
+) -> Probe:
+    """Run a command in a container, and hear what it says; one that takes too long is killed with
+    all that it has started.
+
+    Args:
+        containers: of the store.
+        container: which is running.
+        words: the command.
+        timeout: seconds, None for ever.
+        cancel: ends it from another thread.
+        late: what is said of one that took too long; the time is put into it.
+
+    Returns:
+        What came of it; where it could not be started or took too long, a failure too.
+
+    Raises:
+        InvalidState, NotFound: the container does not run any more, or is paused.
+        Cancelled: by `cancel`; the command was killed.
+    """
     start = time.time_ns()
-    asked = ExecOptions(command=command(container, check))
     try:
-        attachment = containers.exec(container.id, asked, leash=True)
+        attachment = containers.exec(container.id, ExecOptions(command=tuple(words)), leash=True)
     except (InvalidState, NotFound):
         raise
     except PycontainError as err:
         return Probe(start=start, end=time.time_ns(), code=_FAILED, output=err.message)
     assert attachment is not None
     try:
-        return _followed(attachment, start, check, cancel)
+        return _followed(attachment, start, timeout, cancel, late)
     finally:
         attachment.close()
 
 
 def _followed(
-    attachment: Attachment, start: int, check: HealthCheck, cancel: Cancel | None
+    attachment: Attachment, start: int, timeout: float | None, cancel: Cancel | None, late: str
 ) -> Probe:
     began = process.start_time(attachment.pid) if attachment.pid else None
     talk = _Talk(attachment)
     try:
-        talk.hear(Deadline(check.timeout / SECOND), cancel)
+        talk.hear(Deadline(timeout), cancel)
     except BaseException:
         _kill(attachment, began)
         raise
     if talk.ended:
         if attachment.code is None:
-            raise InvalidState("health check: its monitor was killed")
+            raise InvalidState("probe: its monitor was killed")
         return Probe(start=start, end=time.time_ns(), code=attachment.code, output=talk.text)
     _kill(attachment, began)
     talk.hear(Deadline(_LINGER), None)
     said = f": {talk.text}" if talk.text else ""
-    text = f"Health check exceeded timeout ({_seconds(check.timeout)}){said}"
+    text = f"{late.format(f'{timeout:g}s')}{said}"
     return Probe(start=start, end=time.time_ns(), code=_FAILED, output=text)
-
-
-def _seconds(duration: int) -> str:
-    return f"{duration / SECOND:g}s"
 
 
 # ---- killing ----

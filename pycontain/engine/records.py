@@ -18,9 +18,19 @@ from pycontain.model.status import Status
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Protocol, TypeVar
 
     from pycontain.store.layout import ContainerPaths, Layout
+
+    class OfRun(Protocol):
+        """A document that says something of one run."""
+
+        @property
+        def run(self) -> str:
+            """The run's id."""
+
+    R = TypeVar("R", bound=OfRun)
 
 NOT_STARTED = "not started"
 
@@ -140,6 +150,74 @@ def hold(paths: ContainerPaths) -> Iterator[files.Lock]:
         if not os.path.isdir(paths.folder):
             files.remove(lock.path)
         lock.release()
+
+
+def of_run(paths: ContainerPaths, run: str, write: Callable[[], None]) -> bool:
+    """Write something about the last run, under the container's lock, which this blocks for.
+
+    Whoever removes the container's folder holds it: a file that came meanwhile would stay there.
+
+    Returns:
+        Whether it was written: it is not where another run has begun, or the container is gone.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    lock = files.Lock(paths.lock)
+    lock.acquire()
+    there = exists(paths)
+    try:
+        if not there or last_run(paths) != run:
+            return False
+        write()
+        return True
+    finally:
+        if not there:
+            files.remove(lock.path)
+        lock.release()
+
+
+def load_of_run(path: str, type: type[R], run: str) -> R | None:  # noqa: A002 - as of files.load
+    """Return the document that says something of a run; None where it is of another, or not there.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        found = files.load(path, type)
+    except NotFound:
+        return None
+    return found if found.run == run else None
+
+
+def save_of_run(paths: ContainerPaths, path: str, document: OfRun) -> bool:
+    """Write a document that says something of a run, as ``of_run`` does; it dies with the boot.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    return of_run(
+        paths,
+        document.run,
+        lambda: files.write_atomic(path, files.dump(document), durable=False),
+    )
+
+
+def own_word() -> str:
+    """Return a word that names this process, for ``living``."""
+    pid = os.getpid()
+    return f"{pid} {process.start_time(pid) or 0}"
+
+
+def living(word: str) -> tuple[int, int] | None:
+    """Return pid and start time of the process that a word names; None where it has ended, or the
+    word names none.
+    """
+    try:
+        pid, start = map(int, word.split())
+    except ValueError:
+        return None
+    return (pid, start) if process.start_time(pid) == start else None
 
 
 def load_exit(paths: ContainerPaths, run: str | None = None) -> ExitRecord | None:

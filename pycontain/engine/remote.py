@@ -4,7 +4,7 @@ Containers of an ordinary user live in namespaces of the user (docs/adr/0006-roo
 enters them whole, and for good, which is not for a library to do to the program that calls it. So
 another process does: a worker, started when it is first needed, which ends when nobody has its
 socket any more. What is here has the methods of ``Containers``, ``Images`` and ``Tree``, and hands
-each call over.
+each call over. Floors above have theirs handed over too: ``made``.
 """
 
 from __future__ import annotations
@@ -234,6 +234,14 @@ class Remote:
         """What has the methods of the worker's ``Volumes``."""
         return proxy(Volumes, functools.partial(self._ask, "volumes"))
 
+    def made(self, kind: type[T]) -> T:
+        """Return what has the methods of the worker's `kind`, which it makes of its engine.
+
+        Args:
+            kind: a class of ours; its constructor takes an ``Engine``.
+        """
+        return proxy(kind, functools.partial(self._ask, kind))
+
     def close(self) -> None:
         """End the worker. The next verb starts another."""
         with self._lock():
@@ -269,7 +277,7 @@ class Remote:
                     if self._links.get(os.getpid()) is link:
                         del self._links[os.getpid()]
 
-    def _ask(self, subject: str, verb: str, arguments: Arguments) -> Any:
+    def _ask(self, subject: str | type, verb: str, arguments: Arguments) -> Any:
         link, channel = self._open()
         call = Call(link, channel)
         if subject == "images":
@@ -314,7 +322,7 @@ class Call:
         self._channel = channel
         self._lock = threading.Lock()
 
-    def ask(self, subject: str, verb: str, arguments: Arguments) -> Answer:
+    def ask(self, subject: str | type, verb: str, arguments: Arguments) -> Answer:
         """Have a verb carried out.
 
         Raises:
@@ -329,7 +337,8 @@ class Call:
             try:
                 return _converse(self._channel, Request(subject, verb, given), kept)
             except Gone:
-                raise self._unanswered(f"{subject} {verb}".strip()) from None
+                name = subject.__name__.lower() if isinstance(subject, type) else subject
+                raise self._unanswered(f"{name} {verb}".strip()) from None
 
     def _unanswered(self, what: str) -> PycontainError:
         if self._link.alive(_DYING_TIME):
@@ -442,7 +451,12 @@ def _proxy_class(kind: type) -> type:
         for name, function in inspect.getmembers(kind, inspect.isfunction)
         if not name.startswith("_")
     }
-    return type(f"Remote{kind.__name__}", (kind,), verbs)
+    # A class may give a proxy in the place of its own instance (``__new__``): that is whole.
+    return type(f"Remote{kind.__name__}", (kind,), {**verbs, "__init__": _is_made})
+
+
+def _is_made(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Make nothing of it: ``proxy`` has."""
 
 
 def _verb(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -156,6 +156,10 @@ def _own_root(
     opened = stack.enter_context(
         volume_mounts.open_all(layout, view.container, root, rootless=rootless)
     )
+    if view.container.options.pod:
+        from pycontain.engine import memory
+
+        memory.open_if_there(layout, view.container, opened)
     space = Space()
     for entry in _covering(view, mounts, opened):
         try:
@@ -210,8 +214,9 @@ def _covering(view: View, mounts: Iterable[Mount], opened: Opened) -> list[_Cove
 
 def _of_user(entry: Mount, source: str, given: int, *, passing: bool) -> _Covering:
     words = entry.options
+    empty = entry.type == "tmpfs" and given < 0
     return _Covering(
-        "" if entry.type == "tmpfs" else source, entry.target, recursive="bind" not in words,
+        "" if empty else source, entry.target, recursive="bind" not in words,
         # What is written into a mount that goes with us is lost.
         read_only="ro" in words or "rro" in words or passing, given=given,
     )  # fmt: skip

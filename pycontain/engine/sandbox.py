@@ -27,6 +27,7 @@ from pycontain.errors import (
     NotSupported,
     PycontainError,
     StoreError,
+    is_shortage,
     kernel_error,
 )
 from pycontain.kernel import cgroup, mount, netlink, process, userns
@@ -37,7 +38,7 @@ from pycontain.runtime import spec as specs
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Literal
 
     from pycontain.model import oci
@@ -128,18 +129,31 @@ def has_name(layout: Layout, identity: str, name: str) -> bool:
     """
     if not layout.has_pod(identity):
         return False
+    found = _is_called(layout, identity, name)
+    if found is not None:
+        return found
+    if _is_locked(layout, identity):
+        return True
+    # It may have been made between the two.
+    return _is_called(layout, identity, name) or False
+
+
+def _is_called(layout: Layout, identity: str, name: str) -> bool | None:
+    """Whether a pod has a name; None where it has no document."""
     try:
         return load(layout, identity).name == name
     except NotFound:
-        return _is_locked(layout.pod(identity).lock)
+        return None
     except StoreError:
         return True
 
 
-def _is_locked(path: str) -> bool:
-    lock = files.Lock(path)
+def _is_locked(layout: Layout, identity: str) -> bool:
+    lock = files.Lock(layout.pod(identity).lock)
     if not lock.acquire(wait=False):
         return True
+    if not layout.has_pod(identity):
+        files.remove(lock.path)  # ours: it has been removed meanwhile
     lock.release()
     return False
 
@@ -193,6 +207,37 @@ def members(layout: Layout, identity: str) -> Iterator[Container]:
             continue
         if container.options.pod == identity:
             yield container
+
+
+def _member(paths: ContainerPaths) -> str:
+    return f"{paths.folder}/sandbox"
+
+
+def note_member(layout: Layout, container: Container, paths: ContainerPaths, run: str) -> None:
+    """Note in which run of its pod's sandbox a run of a container is begun; its lock is held.
+
+    Raises:
+        StoreError: it cannot be noted.
+    """
+    of_pod = records.last_run(layout.pod(container.options.pod))
+    if of_pod:
+        files.write_word(_member(paths), f"{run} {of_pod}")
+
+
+def run_of_member(paths: ContainerPaths) -> str:
+    """Return in which run of its pod's sandbox the last run of a container was begun; empty where
+    nobody noted it.
+
+    Times do not tell: the clock may have been set back in between.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        run, _, of_pod = files.read_word(_member(paths)).partition(" ")
+    except NotFound:
+        return ""
+    return of_pod if run == records.last_run(paths) else ""
 
 
 def _survivors(layout: Layout, identity: str) -> Iterator[tuple[int, int]]:
@@ -270,7 +315,7 @@ def start(layout: Layout, pod: Pod, lock: int) -> bool:
             return False
     except records.Lost as lost:
         if lost.reason == "monitor lost" and is_inhabited(layout, pod.id):
-            _take_over(layout, pod, lost.run, lock)
+            _take_over(layout, pod, lost, lock)
             return True
         _settle(layout, pod, lost)
     clear(layout, pod.id)
@@ -315,15 +360,14 @@ def _is_exiting(pid: int) -> bool:
 def _start(starting: Starting, pod: Pod) -> None:
     connection = connections.connect(starting)
     try:
-        shared = _shared_memory(pod) if "ipc" in pod.share else -1
-        try:
-            with _Holder(starting, pod, connection, _new(pod), (), shared) as holder:
+        with contextlib.ExitStack() as stack:
+            mounts = [_shared_memory(pod)] if "ipc" in pod.share else []
+            stack.callback(_close, mounts)
+            mounts += _memory(starting.layout, pod)
+            with _Holder(starting, pod, connection, _new(pod), (), mounts) as holder:
                 _make_devices(starting.layout, connection.attachments, pod, holder)
                 _write_files(starting, connection)
                 holder.stay(time.time_ns())
-        finally:
-            if shared >= 0:
-                os.close(shared)
     except BaseException:
         connection.undo()
         raise
@@ -339,6 +383,20 @@ def _new(pod: Pod) -> str:
 def _shared_memory(pod: Pod) -> int:
     options = (("mode", "1777"), ("size", str(pod.shm_size)))
     return mount.new_mount("tmpfs", options, _SHM_ATTRIBUTES)
+
+
+def _memory(layout: Layout, pod: Pod, survivors: Iterable[tuple[int, int]] = ()) -> list[int]:
+    """Its volumes in memory, as detached mounts."""
+    if not pod.memory:
+        return []
+    from pycontain.engine import memory
+
+    return memory.make(layout, pod, tuple(survivors))
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _write_files(starting: Starting, connection: connections.Connection) -> None:
@@ -400,28 +458,30 @@ class _Holder:
         connection: connections.Connection,
         kinds: str,
         namespaces: Sequence[int],
-        shared: int,
+        mounts: Sequence[int],
     ) -> None:
         self._starting = starting
         self._name = pod.name
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         own = [theirs.detach()]
         try:
-            fds = [own[0], starting.lock, *namespaces, *((shared,) if shared >= 0 else ())]
-            sockets = list(connection.held.given().values())
-            if sockets:
-                own.append(_home(connection))
-                fds += [own[-1], *sockets]
-            ports = [str(word) for step in connection.settings() for word in step.args[1:]]
-            words = [kinds, pod.hostname or pod.name, *ports]
-            self._monitor = self._spawn(pod, words, fds)
+            try:
+                fds = [own[0], starting.lock, *namespaces, *mounts]
+                sockets = list(connection.held.given().values())
+                if sockets:
+                    own.append(_home(connection))
+                    fds += [own[-1], *sockets]
+                ports = [str(word) for step in connection.settings() for word in step.args[1:]]
+                words = [kinds + "m" * len(pod.memory), pod.hostname or pod.name, *ports]
+                self._monitor = self._spawn(pod, words, fds)
+            finally:
+                # Nobody else has its end of the channel: else a killed one would not be heard.
+                for fd in own:
+                    os.close(fd)
             self.pid = self._report()
         except BaseException:
             self._channel.close()
             raise
-        finally:
-            for fd in own:
-                os.close(fd)
 
     def _spawn(self, pod: Pod, words: Sequence[str], fds: Sequence[int]) -> int:
         program = handover.open_native("sandbox")
@@ -521,9 +581,11 @@ def _cgroup(identity: str) -> str:
 # ---- when its holder was killed ----
 
 
-def _take_over(layout: Layout, pod: Pod, run: str, lock: int) -> None:
-    """Have another process hold the namespaces that the containers of a pod go on in."""
-    starting = Starting(layout, pod, run, lock)
+def _take_over(layout: Layout, pod: Pod, lost: records.Lost, lock: int) -> None:
+    """Have another process hold the namespaces that the containers of a pod go on in: the same run,
+    which began when it did.
+    """
+    starting = Starting(layout, pod, lost.run, lock)
     pid, start = next(_survivors(layout, pod.id))
     if "pid" in pod.share:
         raise InvalidState(f"pod {pod.name}: containers outlived its pid namespace")
@@ -534,17 +596,18 @@ def _take_over(layout: Layout, pod: Pod, run: str, lock: int) -> None:
         for kind, letter in _LETTERS.items():
             if letter in letters:
                 own.append(handover.open_namespace(f"/proc/{pid}/ns/{_NAMESPACES[kind]}"))
-        shared = handover.copy_mount(pid, specs.SHM) if "ipc" in pod.share else -1
-        own += [shared] if shared >= 0 else []
+        namespaces = [*own]
+        if "ipc" in pod.share:
+            own.append(handover.copy_mount(pid, specs.SHM))
+        own += _memory(layout, pod, _survivors(layout, pod.id))
         if process.start_time(pid) != start:
             raise InvalidState(f"pod {pod.name}: its last container has ended", "try again")
-        namespaces = own[: len(letters)]
-        with _Holder(starting, pod, connection, letters.upper(), namespaces, shared) as holder:
-            holder.stay(time.time_ns())
+        mounts = own[len(namespaces) :]
+        with _Holder(starting, pod, connection, letters.upper(), namespaces, mounts) as holder:
+            holder.stay(lost.started or time.time_ns())
     finally:
         connection.held.close()
-        for fd in own:
-            os.close(fd)
+        _close(own)
 
 
 # ---- ending ----
@@ -577,6 +640,27 @@ def stop(layout: Layout, pod: Pod) -> bool:
     records.write_exit(paths, ended)
     clear(layout, pod.id)
     return True
+
+
+def end_for_good(layout: Layout, pod: Pod) -> None:
+    """End a sandbox that is about to be removed, in which no container runs; the lock is held.
+
+    Nothing is written down, which on a full disk could not be done.
+
+    Raises:
+        PycontainError: it cannot be ended.
+    """
+    paths = layout.pod(pod.id)
+    try:
+        record = records.load_run(paths)
+        if records.status(paths).state == "running" and record is not None:
+            _end(record)
+    except records.Lost:
+        return
+    except StoreError as err:
+        # Damaged: nobody knows who it is. What is in its cgroup is killed, ``clear``.
+        if is_shortage(err):
+            raise
 
 
 def _end(record: RunRecord) -> None:
@@ -642,10 +726,15 @@ def files_of(layout: Layout, options: RunOptions, own: ContainerPaths) -> tuple[
         layout: of the store.
         options: of the container.
         own: its paths.
+
+    Raises:
+        NotFound: there is no such pod.
     """
     pod: PodPaths = layout.pod(options.pod)
     mode = f"container:{options.pod}"
-    net = pod if options.network == mode else own
+    # One on the host's network joins nobody's.
+    shares = options.network == "host" and "net" in load(layout, options.pod).share
+    net = pod if shares or options.network == mode else own
     uts = pod if options.uts == mode else own
     return net.hosts, uts.hostname, net.resolv_conf
 

@@ -21,11 +21,11 @@ from msgspec.structs import replace
 from pycontain.engine import records
 from pycontain.errors import NotFound, StoreError
 from pycontain.kernel import process
-from pycontain.model.container import RestartRecord
+from pycontain.model.container import ExitRecord, RestartRecord
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from pycontain.model.container import Container, ExitRecord, RestartPolicy
+    from pycontain.model.container import Container, RestartPolicy
     from pycontain.model.status import Status
     from pycontain.store.layout import ContainerPaths, Layout
 
@@ -36,13 +36,36 @@ from pycontain.supervisor.main import main
 main(sys.argv[1], sys.argv[2])
 """
 
+_LOST = 128  # the code of a start that failed
+_INTERRUPTED = "start container: interrupted"
+
 
 # ---- who needs one ----
 
 
 def needs(container: Container) -> bool:
     """Whether a supervisor has to be there while such a container runs."""
-    return container.options.restart is not None or _is_probed(container)
+    options = container.options
+    if options.restart is not None or options.probes is not None or options.is_kept:
+        return True
+    if options.hooks is not None and options.hooks.post_start is not None:
+        return True
+    return _is_probed(container)
+
+
+def _is_cared_for(container: Container, paths: ContainerPaths) -> bool:
+    """Whether a supervisor has to be there for a container that runs: not any more for one whose
+    postStart hook has ended, where it needs one for that alone.
+    """
+    options = container.options
+    if options.hooks is None or options.restart is not None or options.probes is not None:
+        return needs(container)
+    from pycontain.engine import hooks
+
+    if not hooks.has_post_start(container):
+        return _is_probed(container)
+    run = records.last_run(paths)
+    return hooks.progress(paths, run) != "done" or _is_probed(container)
 
 
 def _is_probed(container: Container) -> bool:
@@ -125,6 +148,31 @@ def wake(layout: Layout) -> None:
             _note(layout, _start(layout))
 
 
+def end(layout: Layout) -> None:
+    """Kill the supervisor, if there is one: what it was about to do it does not do.
+
+    The next one is started by whoever needs it.
+
+    Raises:
+        StoreError: it cannot be noted that it is gone.
+    """
+    from select import POLLIN, poll
+
+    with gate(layout):
+        found = recorded(layout)
+        pidfd = None if found is None else process.open_process(*found)
+        if pidfd is None:
+            return
+        try:
+            process.send_signal(pidfd, 9)
+            gone = poll()
+            gone.register(pidfd, POLLIN)
+            gone.poll()
+        finally:
+            os.close(pidfd)
+        resign(layout)
+
+
 def _start(layout: Layout) -> int:
     from pycontain.engine.launch import interpreter
 
@@ -163,10 +211,10 @@ def load(paths: ContainerPaths) -> RestartRecord:
     """
     path = _path(paths)
     try:
-        count, stopped, series, due, run = files.read_word(path).split(" ")
+        count, word, series, due, run = files.read_word(path).split(" ")
         return RestartRecord(
-            count=int(count), stopped=stopped == "stopped", series=int(series), due=int(due),
-            run=run,
+            count=int(count), stopped=word == "stopped", held=word == "held", series=int(series),
+            due=int(due), run=run,
         )  # fmt: skip
     except NotFound:
         return RestartRecord()
@@ -180,8 +228,8 @@ def save(paths: ContainerPaths, record: RestartRecord) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    stopped = "stopped" if record.stopped else "-"
-    word = f"{record.count} {stopped} {record.series} {record.due} {record.run}"
+    ended_by = "stopped" if record.stopped else "held" if record.held else "-"
+    word = f"{record.count} {ended_by} {record.series} {record.due} {record.run}"
     files.write_word(_path(paths), word)
 
 
@@ -200,7 +248,41 @@ def note_stopped(paths: ContainerPaths) -> None:
     Raises:
         StoreError: it cannot be written, or is damaged.
     """
-    save(paths, replace(load(paths), stopped=True, due=0))
+    save(paths, replace(load(paths), stopped=True, held=False, due=0))
+
+
+def note_held(paths: ContainerPaths) -> None:
+    """Note that the container is ended with all others, until ``system boot``; its lock is held.
+
+    One that a user had stopped stays so.
+
+    Raises:
+        StoreError: it cannot be written, or is damaged.
+    """
+    record = load(paths)
+    if not record.stopped:
+        save(paths, replace(record, held=True, due=0))
+
+
+def note_kept(paths: ContainerPaths) -> None:
+    """Note that what follows the container's end is its policy's again; its lock is held.
+
+    Raises:
+        StoreError: it cannot be written, or is damaged.
+    """
+    record = load(paths)
+    if record.held:
+        save(paths, replace(record, held=False))
+
+
+def note_awaited(paths: ContainerPaths) -> None:
+    """Note that a container which a user had stopped is its pod's controller's to start, as one
+    that was ended with all others; its lock is held.
+
+    Raises:
+        StoreError: it cannot be written, or is damaged.
+    """
+    save(paths, replace(load(paths), stopped=False, held=True, due=0))
 
 
 def note_settled(paths: ContainerPaths, run: str) -> None:
@@ -216,7 +298,7 @@ def note_settled(paths: ContainerPaths, run: str) -> None:
 
 def is_due(record: RestartRecord, run: str) -> bool:
     """Whether a container is to be started again after its last run, `run`."""
-    return record.due > 0 and record.run == run and not record.stopped
+    return record.due > 0 and record.run == run and not (record.stopped or record.held)
 
 
 def is_undecided(record: RestartRecord, ended: ExitRecord) -> bool:
@@ -224,9 +306,43 @@ def is_undecided(record: RestartRecord, ended: ExitRecord) -> bool:
 
     Nothing follows a start that failed, unless it was the supervisor's own.
     """
-    if record.stopped or record.run == ended.run:
+    if record.stopped or record.held or record.run == ended.run:
         return False
     return ended.reason != records.NOT_STARTED or record.count > 0
+
+
+def is_begun_again(paths: ContainerPaths) -> bool:
+    """Whether the last run of a container, of which nothing is on record, is one that the
+    supervisor has begun: it is being started, or that was lost.
+
+    Raises:
+        StoreError: a document is damaged.
+    """
+    run = records.last_run(paths)
+    record = load(paths)
+    if not run or not record.count or record.run == run or record.stopped or record.held:
+        return False
+    return ran_in_this_boot(paths)
+
+
+def settle_start(paths: ContainerPaths) -> None:
+    """Record that the last start of a container has come to nothing, if nobody else does, and
+    nobody is at it; blocks for the container's lock.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    with records.hold(paths):
+        if not records.exists(paths):
+            return
+        try:
+            status = records.status(paths)
+        except records.Lost:
+            return
+        run = records.last_run(paths)
+        if status.state == "created" and status.record is None and run:
+            lost = ExitRecord(run=run, code=_LOST, reason=records.NOT_STARTED, error=_INTERRUPTED)
+            records.write_exit(paths, lost)
 
 
 def seen(layout: Layout, container: Container, paths: ContainerPaths, status: Status) -> Status:
@@ -239,18 +355,36 @@ def seen(layout: Layout, container: Container, paths: ContainerPaths, status: St
         KernelError: the supervisor cannot be started.
     """
     if status.state in ("running", "paused"):
-        if needs(container) and not lives(layout):
+        if _is_cared_for(container, paths) and not lives(layout):
             wake(layout)
         return status
-    if container.options.restart is None or status.record is None:
+    if container.options.restart is None:
         return status
-    if not _is_to_run_again(container.options.restart, load(paths), status.record):
+    if status.record is None:
+        if is_begun_again(paths) and not lives(layout):
+            wake(layout)
+        return status
+    ended = judged(container, paths, status.record)
+    if not _is_to_run_again(container.options.restart, load(paths), ended):
         return status
     if not ran_in_this_boot(paths):
         return status
     if not lives(layout):
         wake(layout)
     return replace(status, state="restarting")
+
+
+def judged(container: Container, paths: ContainerPaths, ended: ExitRecord) -> ExitRecord:
+    """Return how a run ended, as a restart policy sees it: see ``probes.judged``.
+
+    Raises:
+        StoreError: a document is damaged.
+    """
+    if container.options.probes is None and container.options.hooks is None:
+        return ended
+    from pycontain.engine import probes
+
+    return probes.judged(container, paths, ended)
 
 
 def _is_to_run_again(policy: RestartPolicy, record: RestartRecord, ended: ExitRecord) -> bool:
@@ -282,7 +416,7 @@ def is_wanted_after_boot(policy: RestartPolicy, record: RestartRecord, ended: Ex
         record: what was decided about its restarts.
         ended: how that run ended.
     """
-    if policy.name == "always":
+    if policy.name == "always" or record.held:
         return True
     if record.stopped:
         return False

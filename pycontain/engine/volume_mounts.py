@@ -7,6 +7,7 @@ lock. It ends with its last user, however that ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -138,6 +139,8 @@ def open_all(
         for entry in container.mounts:
             if entry.type == "image":
                 _open_image(layout, paths, entry, opened, rootless=rootless)
+            elif entry.type == "bind" and entry.subpath and os.path.exists(entry.source):
+                opened.give(entry.target, _at_subpath(entry, entry.source))
     except BaseException:
         opened.close()
         raise
@@ -381,7 +384,7 @@ def _of_process(record: RunRecord, device: str, entry: Mount) -> tuple[int | Non
                     return fd, True
                 continue
             try:
-                part = _part_within(namespace, point, fd, entry)
+                part = part_within(namespace, point, fd, entry)
             finally:
                 os.close(fd)
             if part is not None:
@@ -405,7 +408,7 @@ def _copy_within(namespace: int, point: str, device: str) -> int | None:
     return None
 
 
-def _part_within(namespace: int, point: str, whole: int, entry: Mount) -> int | None:
+def part_within(namespace: int, point: str, whole: int, entry: Mount) -> int | None:
     """A copy of a part of a mount in another namespace; None where it is not reached there.
 
     Args:
@@ -457,7 +460,7 @@ def _unescaped(text: str) -> str:
 
 
 def _at_subpath(entry: Mount, path: str) -> int:
-    """A copy of a folder in a volume or image."""
+    """A copy of a folder in a volume, an image or a folder of the host."""
     fd = _open_subpath(entry, path)
     try:
         return mount.clone_tree(f"/proc/self/fd/{fd}", recursive=True)
@@ -475,12 +478,35 @@ def _open_subpath(entry: Mount, path: str) -> int:
     try:
         base = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            if entry.make_source:
+                _make_subpath(base, entry.subpath)
             return open_in_root(base, entry.subpath, os.O_PATH)
         finally:
             os.close(base)
     except OSError as err:
         subject = f"{entry.subpath} of {entry.type} {entry.source}"
         raise kernel_error("open subpath", subject, err.errno or 0) from err
+
+
+def _make_subpath(base: int, path: str) -> None:
+    """Make the folders that are missing below an open one, with its mode; links as above."""
+    parts = [part for part in path.split("/") if part]
+    for depth, name in enumerate(parts):
+        try:
+            os.close(open_in_root(base, "/".join(parts[: depth + 1]), os.O_PATH))
+            continue
+        except FileNotFoundError:
+            above = open_in_root(base, "/".join(parts[:depth]) or ".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            with contextlib.suppress(FileExistsError):  # of another start, or a link to nowhere
+                os.mkdir(name, 0o700, dir_fd=above)
+                made = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+                try:
+                    os.fchmod(made, stat.S_IMODE(os.fstat(base).st_mode))
+                finally:
+                    os.close(made)
+        finally:
+            os.close(above)
 
 
 def _map_owners(fd: int, entry: Mount) -> None:

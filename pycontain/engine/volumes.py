@@ -16,7 +16,7 @@ from pycontain.engine.failure import told
 from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, StoreError
 from pycontain.kernel import process
 from pycontain.store import files
-from pycontain.volume.store import DRIVER, VolumeStore, new_volume
+from pycontain.volume.store import DRIVER, MODE, VolumeStore, new_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -108,6 +108,7 @@ class Volumes:
         labels: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
         driver: str = DRIVER,
+        mode: int = MODE,
     ) -> Volume:
         """Return the volume `name`, made if there is none.
 
@@ -117,6 +118,7 @@ class Volumes:
             options: of one that is made: ``type``, ``device`` and ``o``, as mount(8) has them. It
                 is mounted while containers use it. Without options it is a folder of the store.
             driver: ``local``.
+            mode: permission bits of the folder of one that is made.
 
         Raises:
             InvalidInput: no name, another driver, or an option that there is not.
@@ -125,17 +127,23 @@ class Volumes:
         if driver != DRIVER:
             raise InvalidInput(f"volume driver {driver!r}: there is none but {DRIVER}")
         wanted = new_volume(name or os.urandom(32).hex(), labels, options, anonymous=not name)
-        return self.ensure(wanted)
+        return self.ensure(wanted, mode=mode)
 
-    def ensure(self, volume: Volume, *, durable: bool = True) -> Volume:
-        """Put a volume into the store, or return the one that has its name."""
+    def ensure(self, volume: Volume, *, durable: bool = True, mode: int = MODE) -> Volume:
+        """Put a volume into the store, or return the one that has its name.
+
+        Args:
+            volume: its document.
+            durable: it is on disk when this returns.
+            mode: permission bits of the folder of one that is made.
+        """
         while True:
             try:
                 return self._store.get(volume.name)
             except NotFound:
                 pass
             self._store.sweep()
-            if self._store.make(volume, durable=durable):
+            if self._store.make(volume, durable=durable, mode=mode):
                 self._tell("create", volume.name)
                 return volume
 
@@ -248,7 +256,7 @@ class Volumes:
 
     @told("remove volume")
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Remove a volume and what is in it.
+        """Remove a volume and what is in it, and what a killed command left half removed.
 
         Args:
             name: of the volume.
@@ -258,6 +266,7 @@ class Volumes:
             Conflict: a container uses it.
             NotFound: there is none.
         """
+        self._store.sweep()
         try:
             self._store.get(name)
         except NotFound:

@@ -46,12 +46,13 @@ class Request(NamedTuple):
     """The caller wants a verb carried out.
 
     Attributes:
-        subject: ``containers``, ``images``, ``manifests``, or empty for what this channel is about.
+        subject: ``containers``, ``images``, ``manifests``, or empty for what this channel is about;
+            or the type of what is made of an engine, one for each worker.
         verb: the method.
         arguments: by name; of those that stay with the caller (files, callbacks) a ``Reference``.
     """
 
-    subject: str
+    subject: str | type
     verb: str
     arguments: dict[str, Any]
 

@@ -17,15 +17,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from pycontain.engine import rootless
+from pycontain.engine import Engine, rootless
 from pycontain.engine.cancel import Cancel, wait_readable
 from pycontain.engine.containers import Containers
-from pycontain.engine.events import Events
-from pycontain.engine.images import Images
-from pycontain.engine.manifests import Manifests
-from pycontain.engine.network_verbs import Networks
 from pycontain.engine.tree import Tree
-from pycontain.engine.volumes import Volumes
 from pycontain.engine.wire import (
     Answer,
     CallBack,
@@ -42,7 +37,7 @@ from pycontain.runtime.attachment import Attachment
 from pycontain.store.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from pycontain.config import Config
 
@@ -88,6 +83,7 @@ class Worker:
         self._caller = caller
         self._layout = layout
         self._messages = Messages({})
+        self._subjects = Subjects({})
         self._sessions: dict[Session, threading.Thread] = {}
 
     def enter(self) -> bool:
@@ -99,7 +95,7 @@ class Worker:
         Raises:
             Gone: the caller has ended.
         """
-        channel = self._accept()
+        _, channel = self._accept()
         if channel is None:
             return False
         request = channel.receive()
@@ -109,24 +105,15 @@ class Worker:
             os.environ.update(request.arguments["environment"])
             # setns(2) into a user namespace wants a process of one thread.
             rootless.enter(self._layout)
-            self._messages = Messages(self._served(request.arguments["settings"]))
+            engine = WorkerEngine(self._layout, request.arguments["settings"], self._caller)
+            self._subjects = Subjects(engine.served(), engine)
+            self._messages = Messages(self._subjects.named)
         except (PycontainError, OSError) as err:
             channel.send(Failure(err))
             return False
         channel.send(Answer())
         channel.close()
         return True
-
-    def _served(self, settings: Config) -> dict[str, object]:
-        """What has the verbs, as the caller is configured."""
-        images = Images(self._layout, rootless=True, settings=settings)
-        return {
-            "containers": Containers(self._layout, images, rootless=True, caller=self._caller),
-            "images": images,
-            "manifests": Manifests(self._layout, images, settings),
-            "networks": Networks(self._layout, Events(self._layout)),
-            "volumes": Volumes(self._layout),
-        }
 
     def serve(self) -> None:
         """Carry out what is asked for until the caller is gone."""
@@ -135,19 +122,23 @@ class Worker:
         # Children that the caller has forked may have copies of the socket: its end is told twice.
         poller.register(self._caller, select.POLLIN)
         while self._caller not in dict(poller.poll()):
-            channel = self._accept()
-            if channel is None:
+            word, channel = self._accept()
+            if not word:
                 break
-            self._begin(Session(channel, self._messages.served, self._ended))
+            if channel is not None:
+                self._begin(Session(channel, self._subjects, self._ended))
         self._end()
 
-    def _accept(self) -> Channel | None:
+    def _accept(self) -> tuple[bytes, Channel | None]:
+        """Take the next word of the caller, empty at its end, and the channel that came with it;
+        none where there was no descriptor left for it (unix(7)): its caller finds it closed.
+        """
         flags = socket.MSG_CMSG_CLOEXEC
         try:
-            _, fds, _, _ = socket.recv_fds(self._connection, 1, 1, flags)
+            word, fds, _, _ = socket.recv_fds(self._connection, 1, 1, flags)
         except ConnectionResetError:
-            return None
-        return Channel(socket.socket(fileno=fds[0]), self._messages) if fds else None
+            return b"", None
+        return word, Channel(socket.socket(fileno=fds[0]), self._messages) if fds else None
 
     def _begin(self, session: Session) -> None:
         thread = threading.Thread(target=session.serve, daemon=True)
@@ -170,18 +161,68 @@ class Worker:
             thread.join(max(0.0, end - time.monotonic()))
 
 
+class WorkerEngine(Engine):
+    """The engine of a worker, as its caller is configured.
+
+    Args:
+        layout: the store's.
+        settings: the caller's.
+        caller: pidfd of it: what is leashed is tied to it.
+    """
+
+    def __init__(self, layout: Layout, settings: Config, caller: int) -> None:
+        super().__init__(layout.root, layout.state, settings)
+        self._on_behalf = Containers(self.layout, self.images, rootless=True, caller=caller)
+
+    @property
+    def containers(self) -> Containers:
+        """The containers of the store."""
+        return self._on_behalf
+
+    def served(self) -> dict[str, object]:
+        """Return what has the verbs, by the names under which callers know it."""
+        return {
+            "containers": self.containers, "images": self.images, "manifests": self.manifests,
+            "networks": self.networks, "volumes": self.volumes,
+        }  # fmt: skip
+
+
+class Subjects:
+    """What has the verbs that a worker carries out.
+
+    Args:
+        named: name → object.
+        engine: of which the others are made; what they are is not for this floor to know.
+    """
+
+    def __init__(self, named: dict[str, object], engine: Engine | None = None) -> None:
+        self.named = named
+        self._engine = engine
+        self._made: dict[type, object] = {}
+
+    def get(self, subject: str | type) -> object:
+        """Return the object of a name, or the one of a type, made when it is first asked for."""
+        if isinstance(subject, str):
+            return self.named[subject]
+        if subject not in self._made:
+            self._made.setdefault(subject, subject(self._engine))
+        return self._made[subject]
+
+
 class Session:
     """One channel: a call, or what follows about the object that a call has opened.
 
     Args:
         channel: to the caller.
-        served: name → object with the verbs.
+        subjects: what has the verbs.
         ended: is told the end.
     """
 
-    def __init__(self, channel: Channel, served: Mapping[str, object], ended: Any) -> None:
+    def __init__(
+        self, channel: Channel, subjects: Subjects, ended: Callable[[Session], None]
+    ) -> None:
         self._channel = channel
-        self._served = served
+        self._subjects = subjects
         self._told = ended
         self._ending: Ending | None = None
         self._opened: Any = None
@@ -239,7 +280,7 @@ class Session:
     def _carry_out(self, request: Request) -> Any:
         if isinstance(self._opened, Ahead):
             return self._opened.take(self._channel)
-        subject = self._served[request.subject] if request.subject else self._opened
+        subject = self._subjects.get(request.subject) if request.subject else self._opened
         if request.verb.startswith("_"):
             raise InvalidInput(f"worker: {request.verb} is no verb")
         verb = getattr(subject, request.verb)
@@ -287,7 +328,7 @@ class Session:
         """Remove a container that was to be removed at its end, and that nobody has now."""
         if request.verb == "run" and request.arguments["options"].remove:
             container, _ = value
-            containers = self._served["containers"]
+            containers = self._subjects.get("containers")
             assert isinstance(containers, Containers)
             containers.remove(container.id, force=True)
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pycontain._native._kernel import ffi, lib
 from pycontain.errors import kernel_error
+
+# inotify_init1(2), inotify_add_watch(2)
+_HINTS = {
+    errno.EMFILE: "the limit of open files is reached, or fs.inotify.max_user_instances",
+    errno.ENOSPC: "the limit fs.inotify.max_user_watches is reached",
+}
 
 
 class FolderWatch:
@@ -23,7 +30,7 @@ class FolderWatch:
     def __init__(self, path: str) -> None:
         self._fd: int = lib.watch_folder(os.fsencode(path))
         if self._fd < 0:
-            raise kernel_error("watch", path, ffi.errno)
+            raise kernel_error("watch", path, ffi.errno, _HINTS.get(ffi.errno))
 
     def fileno(self) -> int:
         """Return the descriptor to poll for input."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _STAT = 4096  # some fifty numbers and a name; the kernel gives it in one read
+_NO_PROCESS = (errno.EINVAL, errno.ENOENT)  # a thread that leads none; ENOENT since Linux 6.15
 _boot: str | None = None
 
 
@@ -77,6 +78,8 @@ def family(leader: int, start: int) -> dict[int, int]:
 def open_process(pid: int, start: int) -> int | None:
     """Return a pidfd of the process `pid` that started at `start`, None when it has ended.
 
+    Its number may be a thread's by now, of which there is no pidfd (pidfd_open(2)).
+
     Raises:
         KernelError: the kernel refuses for another reason.
     """
@@ -85,6 +88,8 @@ def open_process(pid: int, start: int) -> int | None:
     except ProcessLookupError:
         return None
     except OSError as err:
+        if err.errno in _NO_PROCESS:
+            return None
         raise kernel_error("open process", str(pid), err.errno or 0) from err
     # Checked after the open: from here on the descriptor cannot come to mean another process.
     if start_time(pid) == start:

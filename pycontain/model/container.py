@@ -4,6 +4,11 @@ from typing import Literal
 
 import msgspec
 
+from pycontain.model.probe import Hooks, Probes
+
+UID_LABEL = "io.kubernetes.pod.uid"
+"""Label of a pod that is kept, and of its containers: which declared object it was made for."""
+
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One mount that the user asked for (``-v``, ``--mount``, ``--tmpfs``, an image's VOLUME).
@@ -12,14 +17,16 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         type: ``bind`` shows a host path, ``tmpfs`` a new file system in memory, ``volume`` a folder
             that pycontain keeps, ``image`` the files of an image, read-only.
         source: the absolute host path of a bind, a volume's name (an anonymous one gets its name
-            when the container is made), an image; empty for a tmpfs.
+            when the container is made), an image; of a tmpfs empty, or in a pod the name of one of
+            its ``memory``.
         target: the absolute, normalised path in the container.
         options: mount options in the words of mount(8), in order: ``ro``, ``nosuid``, ``nodev``,
             ``noexec``, ``rbind``, ``rprivate``, ``rslave``, ``rshared``, ``size=…``, ``mode=…`` …
-        make_source: make a missing source folder, as ``-v`` does and ``--mount`` does not.
+        make_source: make a missing source folder, as ``-v`` does and ``--mount`` does not; with
+            `subpath` that one instead.
         anonymous: of a made container, a volume that nobody named.
         no_copy: a volume is not filled with what the image has at its place.
-        subpath: of a volume or image: the folder in it that is shown.
+        subpath: the folder in it that is shown. Links in there lead nowhere else.
         chown: its files are given to the container's user, at each start.
         uid_map, gid_map: the owners are shown mapped: id in the files, id that is seen, count.
         labels, driver_options: of a volume that is made for this.
@@ -211,10 +218,13 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             that no user asked for. After a reboot ``unless-stopped`` is not for one that a user
             had stopped, ``always`` is for that too.
         most: of ``on-failure``: how many times in a row; 0 is any number.
+        crash_loop: waits are Kubernetes' (CrashLoopBackOff: 10 s, doubled each time, 5 minutes at
+            most, anew after a run of 10 minutes), not docker's.
     """
 
     name: Literal["on-failure", "always", "unless-stopped"]
     most: int = 0
+    crash_loop: bool = False
 
 
 class RestartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -223,6 +233,8 @@ class RestartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     Attributes:
         count: how many times it was started again, one that is due included.
         stopped: a user stopped it.
+        held: it was ended with all others, ``system shutdown``: nothing follows until
+            ``system boot``, which starts it whatever its policy.
         series: the same count since it last ran for long; says how long the next one has to wait.
         run: the run about whose end it was decided.
         due: when it is started again after that run, nanoseconds since the epoch; 0: not at all.
@@ -230,6 +242,7 @@ class RestartRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     count: int = 0
     stopped: bool = False
+    held: bool = False
     series: int = 0
     run: str = ""
     due: int = 0
@@ -267,6 +280,8 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
         volumes_from: containers whose binds and volumes it has too: ``NAME[:ro|rw]``.
         health: in place of parts of the image's check, or of all of it.
         restart: whether it is started again when it ends; None is no.
+        probes: what it is asked while it runs.
+        hooks: what is done at its start and before its end.
         pod: id of the pod that it is in; it joins that one's namespaces by modes that name it,
             ``container:ID``.
     """
@@ -324,7 +339,14 @@ class RunOptions(Limits, frozen=True, kw_only=True, omit_defaults=True):
     cgroup_parent: str | None = None
     health: HealthCheck | None = None
     restart: RestartPolicy | None = None
+    probes: Probes | None = None
+    hooks: Hooks | None = None
     pod: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it belongs to a pod that is declared, whose controller starts it."""
+        return bool(self.pod) and UID_LABEL in self.labels
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):

@@ -13,6 +13,30 @@ KINDS = {"ipc": "ipc", "net": "network", "pid": "pid", "uts": "uts"}
 """Words of ``--share`` to the OCI namespace types."""
 
 
+POD_LABEL = "io.kubernetes.pod.name"
+"""Label of a pod that was played, and of its containers: as kubelet names them."""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A volume in memory, which is there as long as what a pod's containers share.
+
+    Containers mount it as a ``tmpfs`` whose source is its name.
+
+    Attributes:
+        name: unique in the pod.
+        size: bytes that it may take at most; 0 is tmpfs(5)'s own limit.
+        group: that its folders and files belong to; None: their makers'.
+    """
+
+    name: str
+    size: int = 0
+    group: int | None = None
+
+
+KIND_LABEL = "io.pycontain.container.kind"
+"""Label of containers that are started before the others: ``init`` or ``sidecar``."""
+
+
 class Pod(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``pod.json``: what was asked for, immutable.
 
@@ -30,6 +54,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         add_host, dns, dns_search, dns_option: as of a container.
         volumes: what each of its containers has mounted, unless it has something else there.
         shm_size: bytes of the shared /dev/shm.
+        memory: volumes in memory.
         limits: of all its containers together.
     """
 
@@ -49,6 +74,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     dns_option: tuple[str, ...] = ()
     volumes: tuple[Mount, ...] = ()
     shm_size: int = 64 << 20
+    memory: tuple[Memory, ...] = ()
     limits: Limits = Limits()
 
 

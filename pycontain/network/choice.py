@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from pycontain.config import ORIGIN_BUILT_IN
 from pycontain.errors import InvalidInput
 from pycontain.model.container import NetworkChoice
 
@@ -11,10 +13,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pycontain.config import Config
+
 DEFAULT = "bridge"
+OF_PODS = "kube"
+"""Of what manifests declare, where none is configured: there pods know each other by name."""
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _FIELDS = {"ip": "ip", "ip6": "ip6", "mac": "mac", "mac-address": "mac", "alias": "alias",
            "name": "name"}  # fmt: skip
+
+
+def default_network(settings: Config) -> str:
+    """Return the network of what names none.
+
+    An ordinary user's containers have none by default where nothing could lead out of it.
+    """
+    from pycontain.kernel import userns
+
+    is_root = os.geteuid() == 0 and not userns.inside()
+    if is_root or settings.origins["network"] != ORIGIN_BUILT_IN:
+        return settings.network
+    from pycontain.network import outside
+
+    return settings.network if outside.is_usable() else "none"
 
 
 def parse_network(word: str) -> str | NetworkChoice:

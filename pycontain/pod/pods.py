@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -22,13 +23,12 @@ from pycontain.errors import (
     InvalidInput,
     InvalidState,
     NotFound,
-    NotSupported,
     PycontainError,
     StoreError,
 )
 from pycontain.model import parse
-from pycontain.model.container import Limits, RunOptions
-from pycontain.model.pod import KINDS, SHARED, Pod, cgroup_path
+from pycontain.model.container import UID_LABEL, Limits, RunOptions
+from pycontain.model.pod import KIND_LABEL, KINDS, SHARED, Pod, cgroup_path
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from pycontain.engine import Engine
     from pycontain.engine.containers import View
     from pycontain.model.container import Mount, NetworkChoice, PortBinding, Publish
+    from pycontain.model.pod import Memory
+    from pycontain.pod.declared import Declared
     from pycontain.store.layout import PodPaths
 
 State = Literal["Created", "Running", "Degraded", "Paused", "Stopped", "Exited"]
@@ -99,18 +101,14 @@ class Pods:
     """The pods of one store.
 
     Args:
-        engine: over the same store.
-
-    Raises:
-        NotSupported: a program of an ordinary user, whose engine is in a worker.
+        engine: over the same store; one that has a worker (docs/adr/0011) has the verbs carried
+            out there.
     """
 
+    def __new__(cls, engine: Engine) -> Pods:  # noqa: D102 - the class says it
+        return engine.elsewhere(cls) or super().__new__(cls)
+
     def __init__(self, engine: Engine) -> None:
-        if engine.rootless and os.geteuid() != 0:
-            raise NotSupported(
-                "use pods", "an ordinary user's program has no pods", 95,
-                "its command line has: pycontain pod",
-            )  # fmt: skip
         self._engine = engine
         self._layout = engine.layout
         self._containers = engine.containers
@@ -134,6 +132,7 @@ class Pods:
         dns_option: Sequence[str] = (),
         volumes: Sequence[Mount] = (),
         shm_size: int = 64 << 20,
+        memory: Sequence[Memory] = (),
         limits: Limits | None = None,
         replace_old: bool = False,
     ) -> Pod:
@@ -153,6 +152,7 @@ class Pods:
             dns_option: options of the resolver.
             volumes: what each of its containers has mounted too.
             shm_size: bytes of the shared /dev/shm.
+            memory: volumes in memory, which its containers mount as a ``tmpfs`` of that source.
             limits: of all its containers together.
             replace_old: a pod that has the name is removed, with its containers.
 
@@ -171,9 +171,10 @@ class Pods:
             networks=tuple(networks) if "net" in share else (), publish=tuple(publish),
             add_host=tuple(add_host), dns=tuple(dns), dns_search=tuple(dns_search),
             dns_option=tuple(dns_option), volumes=tuple(volumes), shm_size=shm_size,
-            limits=limits or Limits(),
+            memory=tuple(memory), limits=limits or Limits(),
         )  # fmt: skip
         _check_shared(pod)
+        _check_memory(pod)
         sandbox.check(self._layout, pod)
         if replace_old and name is not None and self.exists(name):
             self.remove(name, force=True)
@@ -284,7 +285,7 @@ class Pods:
 
     def _view(self, pod: Pod, members: Sequence[View]) -> PodView:
         holder = self._settled(pod)
-        states = (view.status.state for view in members)
+        states = (view.status.state for view in members if not _has_initialized(view))
         return PodView(
             pod, state_of(holder, states), holder, tuple(members), self._layout.pod(pod.id)
         )
@@ -372,6 +373,7 @@ class Pods:
         """
         pod = sandbox.load(self._layout, self.find(ref))
         _check_member(pod, options)
+        _check_memory(pod, options)
         targets = {mount.target for mount in options.mounts}
         volumes = tuple(mount for mount in pod.volumes if mount.target not in targets)
         parent = cgroup_path(pod.id) if sandbox.has_cgroups() else options.cgroup_parent
@@ -395,10 +397,45 @@ class Pods:
         """
         with sandbox.locked(self._layout, self.find(ref)) as (pod, lock):
             sandbox.start(self._layout, pod, lock)
-        idle = [view for view in self._members(pod.id) if view.status.state in _IDLE]
+        members = self._members(pod.id)
+        idle: Sequence[View] = [view for view in members if view.status.state in _IDLE]
+        if UID_LABEL in pod.labels:
+            idle = self._begin_again(pod, idle)
         failed = _each(idle, lambda view: self._containers.start(view.container.id))
         self._tell("start", pod)
         return failed
+
+    def _begin_again(self, pod: Pod, idle: Sequence[View]) -> Sequence[View]:
+        """Let a pod that is declared begin in its order; return what is left to be started: what a
+        user had stopped since its sandbox runs, and what is not declared.
+        """
+        from pycontain.pod import observed
+        from pycontain.pod.keeper import Keeper
+
+        keeper = Keeper(self._engine)
+        declared = keeper.declarations.find("Pod", pod.name)
+        if declared is None:
+            return idle
+        seen = observed.look(self._engine, declared).containers.values()
+        stopped = [one for one in seen if one.stopped and not one.is_alive]
+        for one in stopped:
+            if not one.is_of_this_run:
+                self._let_begin(one.id)
+        keeper.keep("Pod", pod.name)
+        again = {one.id for one in stopped if one.is_of_this_run}
+        return [
+            view for view in idle
+            if view.container.id in again or not view.container.options.is_kept
+        ]  # fmt: skip
+
+    def _let_begin(self, identity: str) -> None:
+        """Leave a container that a user had stopped to the controller of its pod."""
+        from pycontain.engine import supervision
+
+        paths = self._layout.container(identity)
+        with records.hold(paths):
+            if records.exists(paths):
+                supervision.note_awaited(paths)
 
     @told("stop pod")
     def stop(self, ref: str, *, timeout: int | None = None) -> Sequence[Failed]:
@@ -491,7 +528,7 @@ class Pods:
 
     @told("remove pod")
     def remove(self, ref: str, *, force: bool = False) -> str:
-        """Remove a pod and its containers.
+        """Remove a pod and its containers; one that is declared is taken back.
 
         Args:
             ref: id, name or start of the id.
@@ -506,13 +543,56 @@ class Pods:
         """
         identity = self.find(ref)
         pod = self._readable(identity, force=force)
+        if not force:
+            self._check_idle(pod)
+        declared = self._take_back(pod)
+        try:
+            self.discard(identity, force=force)
+        except NotFound:
+            if declared is None:
+                raise
+            # The supervisor was faster.
+        if declared is not None:
+            from pycontain.pod.keeper import Keeper
+
+            Keeper(self._engine).keep(declared.kind, declared.name)
+        return identity
+
+    def _take_back(self, pod: Pod) -> Declared | None:
+        """Have the Pod not declared any more for which a pod was made."""
+        uid = pod.labels.get(UID_LABEL)
+        if uid is None:
+            return None
+        from pycontain.pod.declared import Declarations
+
+        declarations = Declarations(self._layout)
+        declared = declarations.find_whole("Pod", pod.name)
+        is_its = declared is not None and declared.uid == uid
+        if not is_its and not declarations.is_damaged("Pod", pod.name):
+            return None
+        from pycontain.pod.keeper import Keeper
+
+        return Keeper(self._engine).delete("Pod", pod.name)
+
+    def discard(self, identity: str, *, force: bool = False) -> None:
+        """Remove a pod and its containers, and nothing that is declared.
+
+        Args:
+            identity: its id.
+            force: as of ``remove``.
+
+        Raises:
+            NotFound: there is none.
+            InvalidState: a container of it runs, and `force` was not said.
+        """
+        pod = self._readable(identity, force=force)
         paths = self._layout.pod(identity)
         lock = files.Lock(paths.lock)
         lock.acquire()
         try:
             if not self._layout.has_pod(identity):
                 files.remove(lock.path)
-                raise NotFound(f"no pod with name or ID {ref} found: no such pod")
+                raise NotFound(f"no pod with name or ID {identity} found: no such pod")
             members = [*sandbox.members(self._layout, identity)]
             if not force:
                 self._check_idle(pod)
@@ -521,13 +601,12 @@ class Pods:
                     self._containers.remove(container.id, force=force, volumes=True)
                 except NotFound:
                     continue
-            sandbox.stop(self._layout, pod)
+            sandbox.end_for_good(self._layout, pod)
             self._erase(pod)
             files.remove(lock.path)
         finally:
             lock.release()
         self._tell("remove", pod)
-        return identity
 
     def _readable(self, identity: str, *, force: bool) -> Pod:
         try:
@@ -606,6 +685,12 @@ class Pods:
         return ports.bound(view.paths)
 
 
+def _has_initialized(view: View) -> bool:
+    """Whether it is a container of init that has done its work."""
+    kind, ended = view.container.options.labels.get(KIND_LABEL), view.status.record
+    return kind == "init" and view.status.state == "exited" and not (ended and ended.code)
+
+
 _ACTIVE = ("running", "paused", "restarting")
 _IDLE = ("created", "exited")
 
@@ -627,6 +712,14 @@ def _check_shared(pod: Pod) -> None:
     for flag, value in asked.items():
         if value and "net" not in pod.share:
             raise InvalidInput(f"conflicting options: {flag} and a pod that does not share net")
+
+
+def _check_memory(pod: Pod, options: RunOptions | None = None) -> None:
+    """Refuse volumes in memory that cannot be, of a new pod or of a container of it."""
+    if pod.memory or (options and any(mount.type == "tmpfs" for mount in options.mounts)):
+        from pycontain.engine import memory
+
+        memory.check(pod) if options is None else memory.check_member(pod, options)
 
 
 def _check_member(pod: Pod, options: RunOptions) -> None:
@@ -665,16 +758,32 @@ def _each(views: Sequence[View], act: Callable[[View], object]) -> list[Failed]:
 
 
 def _together(views: Sequence[View], act: Callable[[View], object]) -> list[Failed]:
-    """Do `act` for all at once, each in a thread."""
+    """Do `act` for all at once."""
+    failed: list[Failed] = []
+
+    def one(view: View) -> None:
+        failed.extend(_each([view], act))
+
+    together([partial(one, view) for view in views])
+    return failed
+
+
+def together(acts: Iterable[Callable[[], None]]) -> None:
+    """Do several things at once, each in a thread, or here where there are no more threads.
+
+    Args:
+        acts: what is done; none of them raises.
+    """
     from threading import Thread
 
-    failed: list[Failed] = []
-    threads = [
-        Thread(target=lambda view=view: failed.extend(_each([view], act)), daemon=True)
-        for view in views
-    ]
-    for thread in threads:
-        thread.start()
+    threads = []
+    for act in acts:
+        thread = Thread(target=act, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # a limit of tasks is reached (pthread_create(3), EAGAIN)
+            act()
+        else:
+            threads.append(thread)
     for thread in threads:
         thread.join()
-    return failed

@@ -335,7 +335,8 @@ def build(
             with rights over a namespace (proc, sysfs, mqueue, cgroup2) is bound from the host where
             that namespace is the host's.
         init_path: path in the container of the program for ``--init``; empty for none.
-        volume_folders: target → host folder, for each mount of type ``volume`` or ``image``.
+        volume_folders: target → host folder, for each mount of type ``volume`` or ``image``, and of
+            a ``tmpfs`` that is the pod's.
         mounts: the user's, the image's and others' together; None: those of `options`.
         shm_source: /dev/shm of the container whose ipc namespace is joined, a host path; see
             :func:`foreign_shm`.
@@ -613,15 +614,17 @@ def foreign_shm(spec: oci.Spec, source: str) -> bool:
 
 
 def _user_mount(mount: Mount, folders: Mapping[str, str], account: Account) -> oci.Mount:
-    if mount.type == "tmpfs":
+    if mount.type == "tmpfs" and not mount.source:
         owner = (f"uid={account.uid}", f"gid={account.gid}") if mount.chown else ()
         options = _merge(("noexec", "nosuid", "nodev", "rprivate", *owner), mount.options)
         return _mount(mount.target, "tmpfs", "tmpfs", *options)
     source = mount.source
-    if mount.type in ("volume", "image"):
+    if mount.type != "bind":
         if mount.target not in folders:
             raise NotFound(f"{mount.type} for {mount.target}: no folder given")
         source = folders[mount.target]
+    elif mount.subpath:
+        source = f"{source}/{mount.subpath}"
     entry = _mount(mount.target, "bind", source, *_merge(("rbind", "rprivate"), mount.options))
     if mount.uid_map:
         entry["uidMappings"] = _id_mappings(mount.uid_map)

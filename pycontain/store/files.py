@@ -182,6 +182,27 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = T
         raise store_error("write", path, err) from err
 
 
+def overwrite(path: str, data: bytes) -> None:
+    """Write `data` in the place of what the file `path` has, where there is no room for another
+    file. It is on disk when this returns; who is killed in between leaves it torn.
+
+    Raises:
+        StoreError: there is no such file, or even for that there is no room.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            os.ftruncate(fd, len(data))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as err:
+        raise store_error("write", path, err) from err
+
+
 def write_new(path: str, data: bytes, mode: int = 0o600) -> None:
     """Make the file `path` with `data`, whole and on disk, if nobody has it yet.
 

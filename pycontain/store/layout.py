@@ -48,12 +48,15 @@ class ContainerPaths:
         upper, work: the overlay's writable layer and its working folder.
         hosts, hostname, resolv_conf: the files that the container sees in /etc.
         volumes: folder of its anonymous volumes.
-        state_folder: all that dies with the boot; the next seven lie in it.
+        state_folder: all that dies with the boot; the next ten lie in it.
         spec: ``config.json``, the OCI runtime configuration of the last run.
         run_record: ``run.json``, a ``model.container.RunRecord``.
         endpoints: ``network.json``, a ``model.network.Endpoints``.
         attach: the monitor's socket for attach clients.
         health: ``health.json``, a ``model.health.Health``.
+        probes: ``probes.json``, a ``model.probe.ProbeRecord``.
+        post_start: a word: how far the hook of the present run's start has got.
+        ending: a word: who stops the container, where it has probes.
         event: whom the events of its present run are about, until its end was told.
         event_after: events that follow its end, a line each.
         lock: the object's lock file, outside both folders, since it outlives either.
@@ -76,6 +79,9 @@ class ContainerPaths:
         self.endpoints = f"{state_folder}/network.json"
         self.attach = f"{state_folder}/attach"
         self.health = f"{state_folder}/health.json"
+        self.probes = f"{state_folder}/probes.json"
+        self.post_start = f"{state_folder}/post-start"
+        self.ending = f"{state_folder}/ending"
         self.event = f"{state_folder}/event"
         self.event_after = f"{state_folder}/event.after"
         self.lock = lock
@@ -87,11 +93,13 @@ class PodPaths(ContainerPaths):
 
     Attributes:
         pod: ``pod.json``, a ``model.pod.Pod``.
+        memory: what tells the file systems of its volumes in memory from others, in their order.
     """
 
     def __init__(self, folder: str, state_folder: str, lock: str) -> None:
         super().__init__(folder, state_folder, lock)
         self.pod = f"{folder}/pod.json"
+        self.memory = f"{state_folder}/memory.json"
 
 
 class VolumePaths:
@@ -147,9 +155,11 @@ class Layout:
         self.content_lock = f"{root}/content.lock"
         self.networks = f"{root}/networks"
         self.pods = f"{root}/pods"
+        self.kube = f"{root}/kube"
         self.state_containers = f"{state}/containers"
         self.state_networks = f"{state}/networks"
         self.state_pods = f"{state}/pods"
+        self.state_kube = f"{state}/kube"
         self.locks = f"{state}/locks"
         self.events = f"{state}/events"
         self.image_mounts = f"{state}/images"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MOST_THREADS = 64  # they live while there are jobs; an idle supervisor has one thread
+_STALLED = 1.0  # seconds after which jobs that nobody has taken get more threads
+_MOST_TIMERS = 64  # after which those that were cancelled are looked for
 
 
 class Timer:
@@ -61,6 +63,10 @@ class Loop:
         self._jobs: deque[Callback] = deque()
         self._done: deque[Callback] = deque()
         self._threads = 0
+        self._most = _MOST_THREADS
+        self._taken = 0  # jobs so far
+        self._stalled: Timer | None = None
+        self._crowd = _MOST_TIMERS
         self._pending = 0
         self._guard = threading.Lock()
         self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -94,7 +100,17 @@ class Loop:
         """Call `callback` once, `seconds` from now, at the next turn where that is not positive."""
         timer = Timer(time.monotonic() + max(0.0, seconds), callback)
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+        if len(self._timers) > self._crowd:
+            self._drop_cancelled()
         return timer
+
+    def _drop_cancelled(self) -> None:
+        """One that is due in a year would stay for that long, and another for each that replaced
+        it.
+        """
+        self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._crowd = max(_MOST_TIMERS, 2 * len(self._timers))
 
     def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run `job` in another thread, then call `done` in this one with what came of it.
@@ -106,13 +122,41 @@ class Loop:
         self._pending += 1
         with self._guard:
             self._jobs.append(lambda: self._carry_out(job, done))
-            grow = self._threads < _MOST_THREADS
-            self._threads += grow
-        if grow:
-            try:
-                threading.Thread(target=self._work, daemon=True).start()
-            except RuntimeError:  # a limit of tasks is reached
-                self._work()
+            has_room = self._threads < self._most
+        if not (has_room and self._grow()) and self._stalled is None:
+            self._watch_for_stall()
+
+    def _grow(self) -> bool:
+        """Start another thread; False where a limit of tasks is reached (pthread_create(3))."""
+        with self._guard:
+            self._threads += 1
+        try:
+            threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError:
+            with self._guard:
+                self._threads -= 1
+            return False
+        return True
+
+    def _watch_for_stall(self) -> None:
+        taken = self._taken
+        self._stalled = self.at(_STALLED, lambda: self._outgrow(taken))
+
+    def _outgrow(self, taken: int) -> None:
+        """Give jobs that wait threads of their own, where those that there are take none any more:
+        what they are at, as a hook, may never end.
+        """
+        self._stalled = None
+        waiting = len(self._jobs)
+        if not waiting:
+            self._most = max(_MOST_THREADS, self._threads)
+            return
+        if self._taken == taken:
+            self._most = max(_MOST_THREADS, self._threads + min(waiting, _MOST_THREADS))
+            for _ in range(min(waiting, _MOST_THREADS)):
+                if not self._grow():
+                    break
+        self._watch_for_stall()
 
     def _work(self) -> None:
         """Carry out jobs until there is none, and end."""
@@ -122,6 +166,7 @@ class Loop:
                     self._threads -= 1
                     return
                 job = self._jobs.popleft()
+                self._taken += 1
             job()
 
     def _carry_out(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:

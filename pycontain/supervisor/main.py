@@ -7,32 +7,42 @@ ends, under the gate.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
-from typing import TYPE_CHECKING, Protocol
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pycontain.engine import Engine, records, supervision
 from pycontain.engine.events import decode
-from pycontain.errors import PycontainError, StoreError
+from pycontain.errors import PycontainError, StoreError, is_shortage
 from pycontain.kernel import cgroup, process
 from pycontain.kernel.inotify import FolderWatch
 from pycontain.runtime.privileges import DEFAULT_PATH
 from pycontain.store import files
 from pycontain.store.journal import Journal, Reader
 from pycontain.store.layout import Layout
-from pycontain.supervisor.health import Prober
+from pycontain.supervisor.health import HealthProber
+from pycontain.supervisor.hooks import Hooks
 from pycontain.supervisor.loop import Loop
+from pycontain.supervisor.probes import Probing
 from pycontain.supervisor.restarts import Restarts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pycontain.engine.containers import View
+    from pycontain.supervisor.controllers import Controllers
     from pycontain.supervisor.loop import Timer
 
+T = TypeVar("T")
+
 _LATER = 2.0  # seconds until what the machine was too short of is tried again
-_SHORTAGES = frozenset((errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_HEARD = frozenset(("start", "die", "stop", "pause", "unpause", "rename", "update", "destroy"))
+_TOLD = 86400.0  # seconds for which it is kept why a supervisor has ended
+_HEARD = frozenset((
+    "start", "die", "stop", "pause", "unpause", "rename", "update", "destroy", "hook",
+    "hook_failed",
+))  # fmt: skip
 
 
 class Part(Protocol):
@@ -63,33 +73,70 @@ def main(root: str, state: str) -> None:
     try:
         cgroup.leave()
         Supervisor(Engine(root, state)).run()
-    except BaseException:
-        _note_failure(layout)
+        _forget_failure(layout)
+    except BaseException as err:
+        _note_failure(layout, err)
+        if is_shortage(err):
+            # Nobody else would see that there is none, until a command looks. What is open, and
+            # the threads, end with the program; nothing is imported here, which needs descriptors.
+            time.sleep(_LATER)
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - no shell is wanted
         raise
     finally:
         # Threads may still wait for what will not come.
         os._exit(0)
 
 
-def _note_failure(layout: Layout) -> None:
+def _failure(layout: Layout) -> str:
+    return f"{layout.state}/supervisor.failure"
+
+
+def _note_failure(layout: Layout, err: BaseException) -> None:
     """Leave behind why it ended: nobody reads its standard error."""
-    import traceback
+    # Where there is no room for it, or no descriptor, there is nobody to tell that to.
+    with contextlib.suppress(PycontainError, OSError):
+        import traceback
 
-    path = f"{layout.state}/supervisor.failure"
-    files.write_atomic(path, traceback.format_exc().encode(), durable=False)
+        text = "".join(traceback.format_exception(err))
+        if isinstance(err, PycontainError) and err.hint:
+            text += f"hint: {err.hint}\n"
+        data = text.encode(errors="replace")
+        files.write_atomic(_failure(layout), data, durable=False)
 
 
-def is_shortage(err: BaseException | None) -> bool:
-    """Whether an error says that there was not enough of something, and not what is wrong.
+def _forget_failure(layout: Layout) -> None:
+    """Remove why an earlier one ended, once everybody had the time to look."""
+    path = _failure(layout)
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - os.stat(path).st_mtime > _TOLD:
+            files.remove(path)
+
+
+class _Loop(Loop):
+    """A loop in which a fault of ours, met by a job, is told and is that job's failure: it keeps
+    nobody from caring for the others.
 
     Args:
-        err: what was raised; what it was raised from counts, too.
+        layout: of the store.
     """
-    while err is not None:
-        if getattr(err, "errno", None) in _SHORTAGES:
-            return True
-        err = err.__cause__
-    return False
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self._layout = layout
+
+    def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        """Run `job` in another thread, then call `done` in this one with what came of it."""
+
+        def guarded() -> T:
+            try:
+                return job()
+            except (PycontainError, OSError):
+                raise
+            except Exception as err:
+                _note_failure(self._layout, err)
+                raise PycontainError(f"unexpected: {type(err).__name__}: {err}") from err
+
+        super().submit(guarded, done)
 
 
 class Supervisor:
@@ -102,11 +149,15 @@ class Supervisor:
     def __init__(self, engine: Engine) -> None:
         self._layout = engine.layout
         self._containers = engine.containers
-        self._loop = Loop()
+        self._loop = _Loop(self._layout)
         self._parts: tuple[Part, ...] = (
             Restarts(self._layout, self._containers, self._loop, self._look),
-            Prober(self._loop, self._containers, engine.events, self._end_if_idle),
+            HealthProber(self._loop, self._containers, engine.events, self._end_if_idle),
+            Hooks(self._loop, self._layout, self._containers, engine.events, self._look),
+            Probing(self._loop, self._layout, self._containers, engine.events, self._end_if_idle),
         )
+        self._engine = engine
+        self._kube: Controllers | None = None
         self._cared: set[str] = set()
         self._others: set[str] = set()  # that need nobody, until they are changed
         self._looking: dict[str, bool] = {}  # and whether to look once more after that
@@ -123,6 +174,7 @@ class Supervisor:
         """
         self._loop.watch(self._watch.fileno(), self._hear)
         self._look_at_all()
+        self._look_at_declared()
         self._end_if_idle()
         self._loop.run()
 
@@ -135,7 +187,11 @@ class Supervisor:
         try:
             for line in self._reader.lines():
                 event = decode(line)
-                if event is not None and event.type == "container" and event.verb in _HEARD:
+                if event is None:
+                    continue
+                if (kube := self._controllers()) is not None:
+                    kube.hear(event)
+                if event.type == "container" and event.verb in _HEARD:
                     touched[event.id] = event.verb
                     if event.verb in ("update", "destroy"):
                         self._others.discard(event.id)
@@ -145,6 +201,7 @@ class Supervisor:
             self._reader = Reader(Journal(self._layout.events), past=False)
             self._others.clear()
             self._look_at_all()
+            self._look_at_declared(again=True)
         for identity in touched:
             if identity not in self._others:
                 self._look(identity)
@@ -191,6 +248,7 @@ class Supervisor:
             self._look(identity)
         else:
             self._look_at_all()
+            self._look_at_declared()
         self._end_if_idle()
 
     def _look_at_all(self) -> None:
@@ -209,6 +267,26 @@ class Supervisor:
                 self._forget(identity)
         self._consider_all(views)
 
+    def _controllers(self) -> Controllers | None:
+        """The controllers of what is declared; None where nothing is: most stores have no use for
+        what they take in time and memory.
+        """
+        if self._kube is None and os.path.isdir(self._layout.state_kube):
+            from pycontain.supervisor import controllers
+
+            self._kube = controllers.Controllers(self._loop, self._engine, self._end_if_idle)
+        return self._kube
+
+    def _look_at_declared(self, *, again: bool = False) -> None:
+        if (kube := self._controllers()) is None:
+            return
+        try:
+            kube.look_at_all(again=again)
+        except (PycontainError, OSError) as err:
+            if not is_shortage(err):
+                raise
+            self._look_later("")
+
     def _consider_all(self, views: Iterable[View]) -> None:
         for view in views:
             if view.container.id not in self._others:
@@ -223,9 +301,10 @@ class Supervisor:
                 self._watch_monitor(view)
                 return
         except (PycontainError, OSError) as err:
-            if not (isinstance(err, StoreError) or is_shortage(err)):
-                raise
-            self._failed(identity, err)
+            if isinstance(err, StoreError):
+                self._failed(identity, err)
+            else:
+                self._look_later(identity)
             return
         self._forget(identity)
         if not supervision.needs(view.container):
@@ -252,8 +331,12 @@ class Supervisor:
         if pidfd is None:
             self._look(identity)
             return
+        try:
+            self._loop.watch(pidfd, lambda: self._monitor_ended(identity))
+        except OSError:
+            os.close(pidfd)
+            raise
         self._monitors[identity] = (record.monitor, pidfd)
-        self._loop.watch(pidfd, lambda: self._monitor_ended(identity))
 
     def _unwatch_monitor(self, identity: str) -> None:
         _, pidfd = self._monitors.pop(identity, (0, -1))
@@ -268,7 +351,10 @@ class Supervisor:
     # ---- ending ----
 
     def _is_busy(self) -> bool:
-        return bool(self._cared or self._looking or self._later or self._loop.pending)
+        return bool(
+            self._cared or self._looking or self._later or self._loop.pending
+            or (self._kube is not None and self._kube.is_busy)
+        )  # fmt: skip
 
     def _end_if_idle(self) -> None:
         """End where nothing has to be cared for, and nobody relies on us."""
@@ -278,6 +364,7 @@ class Supervisor:
             # Whoever changed something before it came to the gate relies on us to see it.
             self._others.clear()
             self._look_at_all()
+            self._look_at_declared()
             if not self._is_busy():
                 supervision.resign(self._layout)
                 self._loop.stop()

@@ -29,7 +29,7 @@ DRIVER = "local"
 _NEW = ".new-"  # before the pid of whoever makes it
 _REMOVED = ".removed-"
 _LOCK = "volume-"  # before the name, as Layout.volume has it
-_MODE = 0o755  # of the data: a container's other users may enter
+MODE = 0o755  # of the data: a container's other users may enter
 _THERE = (errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -114,8 +114,13 @@ class VolumeStore:
                 problems.append(err)
         return found
 
-    def make(self, volume: Volume, *, durable: bool = True) -> bool:
+    def make(self, volume: Volume, *, durable: bool = True, mode: int = MODE) -> bool:
         """Put a new volume into the store; return whether it was not there yet.
+
+        Args:
+            volume: its document.
+            durable: it is on disk when this returns.
+            mode: permission bits of its folder.
 
         Raises:
             StoreError: it cannot be made.
@@ -125,7 +130,7 @@ class VolumeStore:
         new = f"{self._layout.volumes}/{_NEW}{os.getpid()}-{os.urandom(6).hex()}"
         files.make_folder(new)
         try:
-            files.make_folder(f"{new}/data", _MODE)
+            files.make_folder(f"{new}/data", mode)
             files.write_atomic(f"{new}/volume.json", files.dump(volume), durable=durable)
             os.rename(new, paths.folder)
             if durable:

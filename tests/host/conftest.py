@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import leaks
 import pytest
-from harness import CommandLine, Store
+from harness import CommandLine, Store, wait_until
 from probe import compile as compile_probe
 
 from pycontain import Engine
+from pycontain.engine import supervision
+from pycontain.pod.declared import Declarations
+from pycontain.pod.play import Kube
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,17 +66,43 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 def fill(cache: str, root: str, *, link: bool = True) -> None:
     """Give a new store the images of the cache; its files are linked, they are never written."""
     os.makedirs(root, mode=0o700)
-    for name in ("version", "images", "layers", "cache"):
-        how = ["cp", "-al" if link else "-a"]
-        subprocess.run([*how, f"{cache}/{name}", root], check=True)
+    copied = [f"{cache}/{name}" for name in ("version", "images", "layers", "cache")]
+    subprocess.run(["cp", "-al" if link else "-a", *copied, root], check=True)
     index = f"{root}/images/index.json"
     os.unlink(index)  # what changes it in its place changes no other store's
     shutil.copy(f"{cache}/images/index.json", index)
 
 
+SERVERS = ("nginx:bookworm", "redis:bookworm", "postgres:bookworm")
+
+
+@pytest.fixture(scope="session")
+def server_cache(image_cache: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with busybox and the built-in recipes of servers in it, which are followed once."""
+    if not shutil.which("mmdebstrap"):
+        pytest.skip("mmdebstrap is not installed")
+    folder = tmp_path_factory.mktemp("servers")
+    fill(image_cache, f"{folder}/root")
+    engine = Engine(f"{folder}/root", f"{folder}/state")
+    for name in SERVERS:
+        engine.images.ensure(name)
+    return f"{folder}/root"
+
+
 @pytest.fixture
 def store(image_cache: str, tmp_path: Path, nothing_left_behind: None) -> Iterator[Store]:
-    fill(image_cache, f"{tmp_path}/root")
+    yield from stocked(image_cache, tmp_path)
+
+
+@pytest.fixture
+def servers(server_cache: str, tmp_path: Path, nothing_left_behind: None) -> Iterator[Store]:
+    """A store with the images of servers."""
+    yield from stocked(server_cache, tmp_path)
+
+
+def stocked(cache: str, tmp_path: Path) -> Iterator[Store]:
+    """A test's own store, with the images of a cache; nothing is left in it."""
+    fill(cache, f"{tmp_path}/root")
     store = Store(str(tmp_path))
     yield store
     store.clear()
@@ -85,6 +114,20 @@ def store(image_cache: str, tmp_path: Path, nothing_left_behind: None) -> Iterat
 @pytest.fixture
 def engine(store: Store) -> Engine:
     return store.engine
+
+
+@pytest.fixture
+def kube(store: Store) -> Iterator[Kube]:
+    """What is declared in the test's store; all of it is taken back at its end."""
+    found = Kube(store.engine)
+    yield found
+    declarations = Declarations(store.layout)
+    found.down([one.object for one in declarations.list()])
+    assert declarations.list() == []
+    wait_until(lambda: not supervision.lives(store.layout))
+    for folder in (store.layout.pods, store.layout.state_pods):
+        assert not os.path.isdir(folder) or os.listdir(folder) == []
+    assert [name for name in os.listdir(store.layout.locks) if name.startswith("kube-")] == []
 
 
 @pytest.fixture

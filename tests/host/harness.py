@@ -15,6 +15,8 @@ from pace import seconds
 from pycontain import Engine
 from pycontain.engine import records, supervision
 from pycontain.model.container import Container, ExecOptions, RunOptions
+from pycontain.model.kube import KINDS
+from pycontain.pod.play import Kube
 from pycontain.pod.pods import Pods
 
 if TYPE_CHECKING:
@@ -101,7 +103,10 @@ class Store:
         return b"".join(entry.data for entry in self.containers.logs(ref, **how))
 
     def clear(self) -> None:
-        """Remove all containers."""
+        """Take back what is declared, and remove all containers."""
+        if os.path.isdir(self.layout.kube):
+            kube = Kube(self.engine)
+            kube.down([one.object for one in kube.objects(problems=[])])
         pods = Pods(self.engine)
         for identity in pods.names():
             pods.remove(identity, force=True)
@@ -124,6 +129,25 @@ class Store:
             found += [f"{layout.volumes}/{name}" for name in names if name.startswith(".")]
         locks = (name for name in os.listdir(layout.locks) if name.startswith("container-"))
         return found + [f"{layout.locks}/{name}" for name in locks]
+
+    def left_of_declared(self, *, killed: bool = False) -> list[str]:
+        """What is there of what was declared, or was made for it.
+
+        Args:
+            killed: who removed a volume was: its lock is taken up by the next of its name.
+        """
+        layout = self.layout
+        folders = [layout.pods, layout.state_pods, layout.state_kube, layout.volumes]
+        folders += [f"{layout.kube}/{kind.lower()}" for kind in KINDS]
+        found = [
+            f"{folder}/{name}"
+            for folder in folders
+            if os.path.isdir(folder)
+            for name in os.listdir(folder)
+        ]
+        words = ("container-", "pod-", "kube-", *(() if killed else ("volume-",)))
+        locks = [name for name in os.listdir(layout.locks) if name.startswith(words)]
+        return found + locks + self.leftovers()
 
 
 class Output:

@@ -59,9 +59,17 @@ class Server(http.server.ThreadingHTTPServer):
 Server((sys.argv[1], 7777), Handler).serve_forever()
 """
 _ASK = """\
-import socket, sys
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as asking:
-    print(asking.recv(100).decode(), end="")
+import socket, sys, time
+end = time.monotonic() + 5
+while True:
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as asking:
+            print(asking.recv(100).decode(), end="")
+        break
+    except ConnectionResetError:  # what leads there is there, and the server not yet
+        if time.monotonic() > end:
+            raise
+        time.sleep(0.05)
 """
 
 

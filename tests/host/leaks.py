@@ -22,7 +22,7 @@ from pycontain.kernel import cgroup
 from pycontain.runtime.handover import NATIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MARK = "PYCONTAIN_TEST_SESSION"
 SHARED = os.environ.get("PYCONTAIN_TEST_SHARED_HOST") == "1"
@@ -83,6 +83,7 @@ class Session:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._strangers = frozenset(map(identity, pids()))  # they were there before
         self.word = f"{os.getpid()}.{time.time_ns()}"
         try:
             # Through a descriptor, as it need not be mounted anywhere.
@@ -90,6 +91,14 @@ class Session:
         except KernelError:  # an ordinary user on a host without cgroup2: no container gets one
             self.cgroups = "/nonexistent"
         os.environ[MARK] = self.word
+
+    def newcomers(self) -> dict[int, str]:
+        """Pid and identity of what may be ours: no kernel threads, no zombies."""
+        found = {pid: identity(pid) for pid in pids()}
+        return {
+            pid: name for pid, name in found.items()
+            if name is not None and name not in self._strangers
+        }  # fmt: skip
 
     def owns(self, pid: int) -> bool:
         """Whether a process comes from this session (its own process not counted)."""
@@ -156,13 +165,8 @@ def mounts(session: Session | None) -> Counter[str]:
     return found
 
 
-def processes(owned: Callable[[int], bool]) -> Counter[str]:
-    found = ((pid, identity(pid)) for pid in pids())
-    return Counter(name for pid, name in found if name is not None and owned(pid))
-
-
-def our_processes(session: Session) -> Counter[str]:
-    return processes(lambda pid: session.owns(pid) or is_stray(pid))
+def processes(session: Session, counted: Callable[[int], bool]) -> Counter[str]:
+    return Counter(name for pid, name in session.newcomers().items() if counted(pid))
 
 
 def is_stray(pid: int) -> bool:
@@ -172,15 +176,11 @@ def is_stray(pid: int) -> bool:
     return ours and not SHARED and not evidence(pid) and container_of(pid) is None
 
 
-def namespaces(session: Session) -> Counter[str]:
-    """The namespaces that our processes are in and this one is not, and those it has open."""
+def namespaces(owned: Iterable[int]) -> Counter[str]:
+    """The namespaces that processes of ours are in and this one is not."""
     own = {target(f"/proc/self/ns/{kind}") for kind in names("/proc/self/ns")}
-    found: Counter[str] = Counter()
-    for pid in pids():
-        if pid != os.getpid() and session.owns(pid):
-            kinds = {target(f"/proc/{pid}/ns/{kind}") for kind in names(f"/proc/{pid}/ns")}
-            found.update(kind for kind in kinds - own if kind)
-    return Counter(set(found))
+    found = {target(f"/proc/{pid}/ns/{kind}") for pid in owned for kind in names(f"/proc/{pid}/ns")}
+    return Counter(found - own - {""})
 
 
 def descriptors() -> Counter[str]:
@@ -201,12 +201,15 @@ def links() -> Counter[str]:
 
 def before_test(session: Session) -> Things:
     """What a test must leave as it was."""
+    every = session.newcomers()
+    owned = {pid: name for pid, name in every.items() if session.owns(pid)}
+    strays = {pid: name for pid, name in every.items() if pid not in owned and is_stray(pid)}
     return {
         "cgroup": our_cgroups(session),
         "mount": mounts(session),
         "link": links(),
-        "namespace": namespaces(session),
-        "process": our_processes(session),
+        "namespace": namespaces(owned),
+        "process": Counter((*owned.values(), *strays.values())),
         "descriptor": descriptors(),
     }
 
@@ -218,7 +221,7 @@ def before_session(session: Session) -> Things:
         "cgroup": our_cgroups(session),
         "mount": mounts(None),
         "link": links(),
-        "process": processes(counted),
+        "process": processes(session, counted),
     }
 
 

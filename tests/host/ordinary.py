@@ -196,8 +196,7 @@ def interpreter(place: Path) -> str:
 
 def copy_package(place: Path, python: str) -> None:
     source = Path(pycontain.__file__).parent
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(source, place / "pycontain", ignore=ignore)
+    shutil.copytree(source, place / "pycontain")
     if not (place / "pycontain" / "_images").exists():
         shutil.copytree(source.parent / "images", place / "pycontain" / "_images")
     for name in NEEDED:
@@ -205,7 +204,7 @@ def copy_package(place: Path, python: str) -> None:
         assert spec
         assert spec.origin
         if spec.submodule_search_locations:
-            shutil.copytree(Path(spec.origin).parent, place / name, ignore=ignore)
+            shutil.copytree(Path(spec.origin).parent, place / name)
         else:
             shutil.copy(spec.origin, place)
     for name, face in (("pycontain-command", "cli"), ("pycontain-runtime", "oci")):
@@ -215,6 +214,14 @@ def copy_package(place: Path, python: str) -> None:
     # The user cannot keep what it compiles: without this, every start would do it again.
     subprocess.run([python, "-ISm", "compileall", "-q", str(place)], check=True)
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+
+
+def open_up(path: Path) -> None:
+    """Let others walk to `path`: who is nobody special on the host, as a container's root."""
+    for folder in (path, *path.parents):
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o055)
 
 
 def first_subuid() -> str:

@@ -92,7 +92,8 @@ def argv(user: User, script: str) -> list[str]:
 def play(user: User, script: str) -> str:
     """What a script of the user prints; it must succeed, and complain of nothing."""
     done = user.do(argv(user, script))
-    assert (done.returncode, done.stderr.decode()) == (0, "")
+    assert done.stderr.decode() == ""
+    assert done.returncode == 0
     assert containers(user) == []
     return done.stdout.decode()
 
@@ -136,8 +137,7 @@ def test_the_examples_of_the_page(user: User) -> None:
     if not shutil.which("pasta"):
         pytest.skip("needs pasta, of the package passt: its examples have networks")
     page = user.home / "python.md"
-    before, _, pods = PAGE.read_text().partition("\n## Pods\n")  # which its program does not have
-    page.write_text(before + "\n## " + pods.partition("\n## ")[2])
+    page.write_text(PAGE.read_text())
     out = play(
         user,
         f"""
@@ -209,6 +209,81 @@ def test_errors_are_what_they_are(user: User) -> None:
     assert "it has no cgroup" in out[2]
     assert out[2].split(" | ")[3] == "95"  # EOPNOTSUPP
     assert "pycontain ps -a" in out[6]
+
+
+def test_pods_and_what_is_declared(user: User) -> None:
+    """Values cross whole; what is the caller's to call, or to fill, stays there."""
+    play(
+        user,
+        """
+        from pycontain import Kube, Pods
+        from pycontain.errors import InvalidState
+        from pycontain.model.container import RunOptions
+        from pycontain.model.pod import Pod
+        from pycontain.pod import manifest
+        from pycontain.pod.pods import PodView
+
+        pods = Pods(engine)
+        assert isinstance(pods, Pods)
+        made = pods.create("work", network="none", share=("net", "uts", "ipc"))
+        asked = RunOptions(image="busybox", command=("sleep", "1000"), init=True)
+        for _ in range(2):
+            engine.containers.run(pods.member("work", asked), attach=False)
+        view = pods.get("work")
+        assert type(view) is PodView and view.pod == made
+        pids = [member.status.pid for member in view.members]
+        assert len(pids) == 2
+        assert os.stat(f"/proc/{pids[0]}").st_uid == os.getuid()
+        [failed, other] = pods.pause("work")
+        assert failed.container == view.members[0].container.id
+        assert "it has no cgroup" in failed.error.message
+        problems = []
+        with open(view.paths.pod, "r+b") as file:
+            document = file.read()
+            file.truncate(7)
+            assert pods.list(problems=problems) == []
+            file.seek(0)
+            file.write(document)
+        assert [type(problem) for problem in problems] == [StoreError]
+        try:
+            pods.remove("work")
+        except InvalidState as err:
+            assert "is running" in err.message
+        assert pods.stop("work", timeout=0) == []
+        met = []
+        assert pods.prune(lambda pod: met.append(pod)) == []
+        assert [type(pod) for pod in met] == [Pod]
+        assert pods.remove("work") == made.id
+
+        kube = Kube(engine)
+        objects = manifest.parse('''
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: many}
+        spec:
+          replicas: 2
+          selector: {matchLabels: {app: many}}
+          template:
+            metadata: {labels: {app: many}}
+            spec:
+              terminationGracePeriodSeconds: 0
+              containers: [{name: main, image: busybox, command: [sleep, "1000"]}]
+        ''').objects
+        told = []
+        [applied] = kube.apply(objects, progress=told.append)
+        assert (applied.declared.object, applied.change) == (objects[0], "created")
+        kube.await_ready([("Deployment", "many")], timeout=300)
+        assert kube.status("Deployment", "many").ready_replicas == 2
+        # Who keeps it is the user's supervisor, not the worker.
+        for pid in workers():
+            os.kill(pid, 9)
+        until(lambda: not workers())
+        engine.containers.remove(engine.containers.list()[0].container.id, force=True)
+        until(lambda: len(engine.containers.list()) == 2)
+        assert [one.name for one in kube.down(objects)] == ["many"]
+        assert engine.containers.list(all=True) == [] == pods.list()
+        """,
+    )
 
 
 def test_files_and_streams_stay_with_the_caller(user: User) -> None:

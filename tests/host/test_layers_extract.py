@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from harness import python_env
+from ordinary import open_up
 
 from pycontain.errors import ImageError, StoreError
 from pycontain.image import parents
@@ -518,8 +519,7 @@ def in_namespace(top: Path, *archives: bytes) -> tuple[dict[str, tuple[Any, ...]
         paths.append(top / f"{number}.tar")
         paths[-1].write_bytes(data)
     os.chown(top, NAMESPACE, NAMESPACE)
-    for above in top.parents[:3]:
-        above.chmod(above.stat().st_mode | 0o055)
+    open_up(top.parent)
     ids = f"0 {NAMESPACE} 65536"
     fd = process.user_namespace(ids, ids)
     try:

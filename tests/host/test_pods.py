@@ -499,3 +499,26 @@ def test_the_command_line(store: Store, pods: Pods, pycontain: CommandLine) -> N
     told = pycontain("events", "--since", "1h", "--until", "0s", "--filter", "pod=web",
                      "--format", "{{.Action}}").stdout.decode()  # fmt: skip
     assert told.split() == ["create", "remove"]
+
+
+def test_whoever_looks_for_a_name_takes_it_from_no_pod_that_is_being_made(
+    store: Store, pods: Pods
+) -> None:
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            store.containers.holder("web")
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(50):
+            made = pods.create("web", network="none")
+            assert os.path.lexists(store.layout.name("web"))
+            pods.remove(made.id)
+    finally:
+        ended.set()
+        for looker in lookers:
+            looker.join()

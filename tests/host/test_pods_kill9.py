@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +19,14 @@ import pytest
 import pycontain
 from pycontain.engine import records
 from pycontain.kernel import process
-from pycontain.model.container import NetworkChoice, RunOptions
+from pycontain.model.container import Mount, NetworkChoice, RunOptions
+from pycontain.model.pod import Memory
 from pycontain.pod.pods import Pods
 
 if TYPE_CHECKING:
     from harness import Store
 
+    from pycontain.model.pod import Pod
     from pycontain.pod.pods import PodView
 
 pytestmark = [
@@ -51,7 +55,7 @@ class Verb(NamedTuple):
     """A command line, and the state in which it finds the pod ``web`` and its container ``box``."""
 
     line: str
-    found: str  # "absent", "created", "running" or "exited"
+    found: str  # "absent", "created", "running", "lost" or "exited"
 
 
 VERBS = {
@@ -59,10 +63,12 @@ VERBS = {
     "run": Verb("run -d --pod new:web --network none busybox sleep 1000", "absent"),
     "start": Verb("pod start web", "created"),
     "start of a container": Verb("start box", "created"),
+    "start of what was killed": Verb("pod start web", "lost"),
     "stop": Verb("pod stop -t 0 web", "running"),
     "restart": Verb("pod restart web", "running"),
     "rm": Verb("pod rm web", "exited"),
     "rm -f": Verb("pod rm -f web", "running"),
+    "shutdown": Verb("system shutdown -t 0", "running"),
 }
 
 
@@ -78,11 +84,22 @@ def prepare(store: Store, pods: Pods, verb: Verb, network: str) -> None:
     if verb.found == "absent":
         return
     choices = (NetworkChoice(name="bridge"),) if network == "bridge" else ()
-    pods.create("web", network=network, networks=choices)
-    asked = RunOptions(image="busybox", command=("sleep", "1000"), name="box", init=True)
+    memory = (Memory(name="other"), Memory(name="scratch"))
+    pods.create("web", network=network, networks=choices, memory=memory)
+    scratch = Mount(type="tmpfs", source="scratch", target="/scratch")
+    asked = RunOptions(
+        image="busybox", command=("sleep", "1000"), name="box", init=True, mounts=(scratch,)
+    )
     store.containers.create(pods.member("web", asked))
     if verb.found != "created":
         assert pods.start("web") == []
+    if verb.found == "lost":
+        assert store.exec("box", "touch", "/scratch/kept").code == 0
+        (holder,) = holders(store)
+        pidfd = os.pidfd_open(holder)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert select.select([pidfd], [], [], LIMIT)[0]
+        os.close(pidfd)
     if verb.found == "exited":
         assert pods.stop("web", timeout=0) == []
 
@@ -124,7 +141,14 @@ def lives(view: PodView) -> bool:
     return held is not None and process.start_time(held.monitor) == held.monitor_start
 
 
-def check(store: Store, pods: Pods) -> None:
+def in_memory(store: Store, pod: Pod) -> list[str]:
+    """What is in the volume ``scratch`` of a pod that runs."""
+    record = records.load_run(store.layout.pod(pod.id))
+    assert record is not None
+    return os.listdir(f"/proc/{record.pid}/root/memory/1")
+
+
+def check(store: Store, pods: Pods, verb: Verb) -> None:
     """What is said is so, everything works, and nothing is left."""
     store.containers.list(all=True)
     for view in pods.list():
@@ -132,6 +156,8 @@ def check(store: Store, pods: Pods) -> None:
         # A holder that was not told to stay is about to end: it was not taken for one that runs.
         assert pods.get(view.pod.id).state == "Running"
         assert lives(view)
+        if view.pod.memory:
+            assert in_memory(store, view.pod) == (["kept"] if verb.found == "lost" else [])
         pods.remove(view.pod.id, force=True)
     for left in store.containers.list(all=True):
         store.containers.remove(left.container.id, force=True)
@@ -146,13 +172,13 @@ def sweep(store: Store, killer: str, verb: Verb, share: int, network: str = "non
     pods = Pods(store.engine)
     prepare(store, pods, verb, network)
     count = len(calls(store, killer, verb, 0))
-    check(store, pods)
+    check(store, pods, verb)
     points = range(1, count + 1)
     for point in sorted(random.sample(points, min(count, max(2, count // share)))):
         prepare(store, pods, verb, network)
         made = calls(store, killer, verb, point)
         try:
-            check(store, pods)
+            check(store, pods, verb)
         except Exception as err:
             where = f"killed before call {point}, {made[-1:]} after {made[-4:-1]}"
             raise AssertionError(f"{where}: {err}") from err

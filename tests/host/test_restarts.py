@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from leaks import names, target, text
 from pycontain.engine import records, supervision
 from pycontain.errors import InvalidInput, InvalidState
 from pycontain.kernel import process
-from pycontain.model.container import Limits, RestartPolicy
+from pycontain.model.container import Limits, RestartPolicy, RunOptions
 from pycontain.store.files import write_word
 
 if TYPE_CHECKING:
@@ -482,3 +483,17 @@ def test_boot_hands_what_cannot_start_to_the_supervisor(
     assert store.state_of(ref) == "restarting"
     store.containers.start(other)
     wait_until(lambda: store.state_of(ref) == "running")
+
+
+def test_a_stop_is_not_lost_while_a_restart_is_under_way(store: Store) -> None:
+    options = RunOptions(
+        image="busybox", command=("sh", "-c", "exit 3"), name="loop",
+        restart=RestartPolicy(name="always"),
+    )  # fmt: skip
+    store.containers.create(options)
+    for number in range(30):
+        store.containers.start("loop")
+        time.sleep(number * 0.004)
+        store.containers.stop("loop", timeout=0)
+        wait_until(lambda: store.state_of("loop") != "created")
+        assert store.state_of("loop") == "exited"

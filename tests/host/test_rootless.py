@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ordinary import NAME, User, first_subuid, ordinary_user, processes_of, without_range
+from ordinary import (
+    NAME,
+    User,
+    first_subuid,
+    open_up,
+    ordinary_user,
+    processes_of,
+    without_range,
+)
 from pace import seconds
 
 if TYPE_CHECKING:
@@ -109,8 +117,7 @@ def test_a_user_without_a_range_is_told_what_to_do(user: User, tmp_path: Path) -
     for folder in (state, root):
         folder.mkdir()
         os.chown(folder, user.entry.pw_uid, user.entry.pw_gid)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    open_up(tmp_path)
     with without_range():
         done = user.run(
             "--root", str(root), "--state", str(state), "run", "--rm", "busybox", "true"

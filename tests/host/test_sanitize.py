@@ -33,7 +33,7 @@ BROKEN = "#include <stdlib.h>\nint main(void) { volatile char *at = malloc(4); r
 FLOOD = 8 << 20
 
 # What these test is what the C parts do; the others would only take longer.
-OTHERS = ("exec", "attach", "log", "monitor")
+OTHERS = ("exec", "attach", "log", "monitor", "pod_folders")
 # Of the OCI suite what the runner, its clone and the hooks do.
 OCI = ("hooks", "namespaces")
 # What is true of the programs as they are installed: their size, their memory, how they are linked.
@@ -178,12 +178,12 @@ sys.exit(main())
 def package(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a copy of the package around the sanitized programs."""
     folder = tmp_path_factory.mktemp("package")
-    skip = shutil.ignore_patterns("_native", "__pycache__")
+    skip = shutil.ignore_patterns("_native")
     shutil.copytree(CHECKOUT / "pycontain", folder / "pycontain", ignore=skip)
     native = folder / "pycontain" / "_native"
     shutil.copytree(CHECKOUT / "pycontain" / "_native", native)
     shutil.copytree(CHECKOUT / "images", folder / "images")
-    for program in ("monitor", "runner", "init", "holder"):
+    for program in ("monitor", "runner", "init", "holder", "sandbox"):
         shutil.copy(programs / program, native / program)
     return folder
 

@@ -42,6 +42,9 @@ def test_a_unit(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     found = unit(capsys, *folders(tmp_path))
     command = f"{program} {' '.join(folders(tmp_path))} system boot"
     assert found["Service"]["ExecStart"] == command
+    ending = f"{program} {' '.join(folders(tmp_path))} system shutdown"
+    assert found["Service"]["ExecStop"] == ending
+    assert int(found["Service"]["TimeoutStopSec"]) > 90  # systemd's own, too little for many
     assert found["Service"]["KillMode"] == "process"
     if os.geteuid() == 0:
         assert found["Unit"]["RequiresMountsFor"] == f"{tmp_path}/root"

@@ -86,6 +86,32 @@ def test_arguments(line: str, found: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
+        ("pycontain kube get ", ["configmap", "deployment", "pod", "pvc", "secret"]),
+        ("pycontain kube get po ", ["api", "shop"]),
+        ("pycontain kube get pod api s", ["shop"]),
+        ("pycontain kube delete deploy/", ["deploy/many"]),
+        ("pycontain kube delete deploy/many pod/a", ["pod/api"]),
+        ("pycontain kube describe nosuch ", []),
+        ("pycontain kube describe nosuch/", []),
+        ("pycontain kube logs s", ["secret", "shop"]),
+        ("pycontain kube logs pod/s", ["pod/shop"]),
+        ("pycontain kube logs shop ", []),
+        ("pycontain kube generate w", ["web", "worker"]),
+        ("pycontain kube generate --type d", ["deployment"]),
+        ("pycontain kube get -o n", ["name"]),
+    ],
+)
+def test_what_is_declared(line: str, found: list[str], place: Layout) -> None:
+    for path in ("pod/shop", "pod/api", "deployment/many"):
+        os.makedirs(os.path.dirname(f"{place.kube}/{path}"), exist_ok=True)
+        with open(f"{place.kube}/{path}", "w", encoding="utf-8"):
+            pass
+    assert words(line) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
         ("pycontain run --netw", ["--network", "--network-alias"]),
         ("pycontain ps --f", ["--filter", "--format"]),
         ("pycontain --r", ["--root"]),

@@ -145,6 +145,7 @@ stored = st.builds(
     RestartRecord,
     count=st.integers(0, 9),
     stopped=st.booleans(),
+    held=st.booleans(),
     series=st.integers(0, 2000),
     run=st.sampled_from(("", "a", "b")),
     due=st.sampled_from((0, NOW - SECOND, NOW + SECOND, NOW * 2)),
@@ -160,7 +161,7 @@ def test_any_decision_is_one_for_good(
     second = next_step(policy, first.record, end, NOW)
     assert type(second) is type(first)
     assert second.record == first.record
-    if record.stopped or policy is None:
+    if record.stopped or record.held or policy is None:
         assert isinstance(first, Leave)
     if isinstance(first, Restart):
         assert 0 <= first.after <= 60 * SECOND
@@ -184,6 +185,31 @@ def test_any_decision_is_one_for_good(
 def test_after_a_reboot(policy: RestartPolicy, stopped: bool, code: int, wanted: bool) -> None:
     record = RestartRecord(stopped=stopped)
     assert supervision.is_wanted_after_boot(policy, record, ended(code=code)) == wanted
+
+
+@pytest.mark.parametrize("policy", [ALWAYS, UNLESS, FAILED])
+def test_what_was_ended_with_all_others_waits_for_the_next_boot(policy: RestartPolicy) -> None:
+    record = RestartRecord(held=True, count=3, due=NOW, run="a")
+    for run in ("a", "b"):
+        assert next_step(policy, record, ended(run), NOW) == Leave(record)
+    # However it ended, it would have gone on.
+    for code in (0, 1, 137):
+        assert supervision.is_wanted_after_boot(policy, record, ended(code=code))
+
+
+def test_what_a_user_had_stopped_is_not_held(paths: ContainerPaths) -> None:
+    supervision.note_stopped(paths)
+    supervision.note_held(paths)
+    assert supervision.load(paths) == RestartRecord(stopped=True)
+    supervision.begin(paths)
+    supervision.save(paths, RestartRecord(count=2, due=NOW))
+    supervision.note_held(paths)
+    assert supervision.load(paths) == RestartRecord(count=2, held=True)
+    supervision.note_kept(paths)
+    assert supervision.load(paths) == RestartRecord(count=2)
+    supervision.note_held(paths)
+    supervision.note_stopped(paths)
+    assert supervision.load(paths) == RestartRecord(count=2, stopped=True)
 
 
 def test_after_a_reboot_what_gave_up_stays_so() -> None:
@@ -248,6 +274,7 @@ def paths(tmp_path: Path) -> ContainerPaths:
     "record",
     [
         RestartRecord(),
+        RestartRecord(count=4, held=True, series=2, run="0123456789abcdef"),
         RestartRecord(count=3, stopped=True, series=2, run="0123456789abcdef", due=NOW),
     ],
 )
@@ -256,7 +283,7 @@ def test_the_record_is_read_as_it_was_written(paths: ContainerPaths, record: Res
     supervision.save(paths, record)
     assert supervision.load(paths) == record
     supervision.note_stopped(paths)
-    assert supervision.load(paths) == replace(record, stopped=True, due=0)
+    assert supervision.load(paths) == replace(record, stopped=True, held=False, due=0)
     supervision.begin(paths)
     assert supervision.load(paths) == RestartRecord()
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pycontain.errors import NotFound, PycontainError, StoreError, kernel_error
+from pycontain.errors import NotFound, PycontainError, StoreError, is_shortage, kernel_error
 from pycontain.store import files
 from pycontain.store.layout import Layout
 from pycontain.supervisor import main
-from pycontain.supervisor.main import Supervisor, is_shortage
+from pycontain.supervisor.main import Supervisor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,9 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
 
 
 def supervisor(layout: Layout, containers: Containers) -> Supervisor:
-    engine = SimpleNamespace(layout=layout, containers=containers, events=None)
+    engine = SimpleNamespace(
+        layout=layout, containers=containers, events=None, images=None, elsewhere=lambda kind: None
+    )
     return Supervisor(cast("Engine", engine))
 
 
@@ -95,3 +97,13 @@ def test_what_is_a_shortage() -> None:
     assert is_shortage(kernel_error("open process", "1", errno.EMFILE))
     assert not is_shortage(NotFound("gone"))
     assert not is_shortage(damaged(errno.EACCES))
+
+
+def test_a_fault_that_one_job_meets_is_told_and_ends_nothing(layout: Layout) -> None:
+    containers = Containers(KeyError("a fault"), NotFound("not to be seen"))
+    made = supervisor(layout, containers)
+    made._look(IDENTITY)
+    made.run()
+    assert containers.looks == 1
+    with open(f"{layout.state}/supervisor.failure", encoding="utf-8") as file:
+        assert "KeyError: 'a fault'" in file.read()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pycontain.supervisor import loop as loops
 from pycontain.supervisor.loop import Loop
 
 if TYPE_CHECKING:
@@ -197,3 +198,40 @@ def test_a_loop_that_was_stopped_before_does_not_run(loop: Loop) -> None:
     loop.stop()
     loop.run()
     assert called == []
+
+
+def test_jobs_that_hang_hold_up_no_others(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_MOST_THREADS", 3)
+    monkeypatch.setattr(loops, "_STALLED", 0.01)
+    gate = threading.Event()
+    told: list[str] = []
+    loop._most = 3
+
+    def quick(_: object) -> None:
+        told.append("quick")
+        if told.count("quick") == 20:
+            gate.set()
+
+    for _ in range(10):
+        loop.submit(lambda: gate.wait(PATIENCE), lambda _: told.append("hung"))
+    for _ in range(20):
+        loop.submit(lambda: None, quick)
+
+    def look() -> None:
+        loop.at(0.01, look) if loop.pending else loop.stop()
+
+    look()
+    loop.run()
+    assert told[:20] == ["quick"] * 20
+    assert told.count("hung") == 10
+
+
+def test_timers_that_were_cancelled_do_not_pile_up(loop: Loop) -> None:
+    for _ in range(5000):
+        loop.at(1e6, lambda: None).cancel()
+    assert len(loop._timers) < 200
+    called: list[str] = []
+    loop.at(0.0, lambda: called.append("due"))
+    loop.at(0.01, loop.stop)
+    loop.run()
+    assert called == ["due"]

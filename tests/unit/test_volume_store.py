@@ -144,6 +144,13 @@ def test_half_made_and_half_removed_ones_are_swept(volumes: Volumes, layout: Lay
     assert sorted(os.listdir(layout.volumes)) == [f".new-{os.getpid()}-z", "data"]
 
 
+def test_a_removal_finishes_the_one_that_was_killed(volumes: Volumes, layout: Layout) -> None:
+    os.makedirs(f"{layout.volumes}/.removed-y/data/deep")
+    with pytest.raises(NotFound):
+        volumes.remove("y")
+    assert os.listdir(layout.volumes) == []
+
+
 def test_a_damaged_one_hides_no_other(volumes: Volumes, layout: Layout) -> None:
     volumes.create("bad")
     volumes.create("good")

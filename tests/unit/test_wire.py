@@ -8,7 +8,7 @@ import pickle
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
@@ -31,14 +31,58 @@ from pycontain.model.container import (
     Mount,
     RunOptions,
 )
+from pycontain.model.declared import Owner
+from pycontain.model.pod import Pod
 from pycontain.model.stats import Pressure, Stats
 from pycontain.model.status import Status
+from pycontain.pod import manifest
+from pycontain.pod.declared import Declared
+from pycontain.pod.play import Applied, Kube
+from pycontain.pod.pods import Failed, Pods, PodView
 from pycontain.runtime.attachment import Attachment
-from pycontain.store.layout import ContainerPaths
+from pycontain.store.layout import ContainerPaths, PodPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pycontain import Engine
+    from pycontain.model import kube
+
+T = TypeVar("T")
+
+DECLARED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {a: b}}
+spec:
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sleep, "1000"]
+    resources: {limits: {cpu: 0.5}}
+    livenessProbe: {exec: {command: ["true"]}}
+    volumeMounts: [{name: data, mountPath: /data}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec: {containers: [{name: main, image: busybox}]}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {token: hidden}
+"""
 RECORD = ExitRecord(run="r", code=3, started=1, finished=2)
 OPTIONS = RunOptions(
     image="busybox", command=("sh", "-c", "\udcff"), env=("A=b",), memory=1 << 40,
@@ -229,7 +273,7 @@ def test_the_end_of_the_other_end_is_told(ends: tuple[Channel, Channel]) -> None
 # ---- objects whose methods are asked for
 
 
-@pytest.mark.parametrize("kind", [Containers, Images, Manifests, Tree])
+@pytest.mark.parametrize("kind", [Containers, Images, Manifests, Tree, Pods, Kube])
 def test_every_public_method_is_asked_for(kind: type) -> None:
     asked: list[str] = []
     made: object = remote.proxy(kind, lambda verb, _: asked.append(verb))
@@ -239,6 +283,43 @@ def test_every_public_method_is_asked_for(kind: type) -> None:
         assert name in vars(type(made)), name
     assert isinstance(made, kind)
     assert asked == []
+
+
+def test_a_class_may_be_the_one_of_the_worker() -> None:
+    """``Pods(engine)`` of an engine that has a worker is what the worker makes of its own."""
+    asked: list[object] = []
+
+    class Elsewhere:
+        def elsewhere(self, kind: type[T]) -> T:
+            return remote.proxy(kind, lambda verb, given: asked.append((verb, given)))
+
+    made = Pods(cast("Engine", Elsewhere()))
+    made.stop("web", timeout=3)
+    assert asked == [("stop", {"ref": "web", "timeout": 3})]
+    assert set(vars(made)) == {"_ask"}
+
+
+def test_a_type_of_ours_crosses_as_what_is_asked_for() -> None:
+    request = Request(Pods, "get", {"ref": "web"})
+    assert crossed(request) == request
+    view = PodView(
+        Pod(id="1" * 64, name="web", created=5), "Running", "running", (),
+        PodPaths("/r/pods/1", "/s/pods/1", "/r/locks/pod-1"),
+    )  # fmt: skip
+    found = crossed(view)
+    assert found[:4] == view[:4]
+    assert vars(found.paths) == vars(view.paths)
+    failed = crossed([Failed("1", errors.NotFound("gone", "look"))])
+    assert [(one.container, type(one.error), one.error.hint) for one in failed] == [
+        ("1", errors.NotFound, "look")
+    ]
+
+
+@pytest.mark.parametrize("one", manifest.parse(DECLARED).objects, ids=lambda one: one.kind)
+def test_what_is_declared_crosses(one: kube.Object) -> None:
+    declared = Declared("u", 1, 2, 0, Owner(kind="Deployment", name="a", uid="v"), None, one)
+    applied = Applied(declared, "created", "p", ("c",))
+    assert crossed(applied) == applied
 
 
 def test_settings_arrive_as_they_were_said() -> None:

@@ -33,8 +33,8 @@ PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "apparmor", "podman", "runc", "crun", "e2fsprogs",
     "criu", "nftables",
 )  # fmt: skip
-# Of the extra "test", what checks code is of no use there.
-NOT_THERE = ("mypy", "ruff", "pytest-xdist")
+# Of the extra "test", what checks code, and what unit tests alone use, is of no use there.
+NOT_THERE = ("mypy", "ruff", "pytest-xdist", "kubernetes")
 SIZE = "3G"  # sparse
 # Device nodes, owners and the kernel's modules want root; so does mmdebstrap's plain mode.
 TOOLS = ("mmdebstrap", "mke2fs", "dpkg-deb", "apt-get")

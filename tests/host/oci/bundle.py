@@ -549,7 +549,7 @@ class Bundle:
         return self.problems
 
     def _reap_all(self) -> None:
-        end = time.monotonic() + 3
+        end = time.monotonic() + seconds(3)
         while left := children() - self.children:
             for pid in left:
                 if time.monotonic() > end:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ordinary import open_up
 
 from .bundle import bind, differs, idmap, mount, older, spec, table
 
@@ -600,16 +602,7 @@ def with_user_namespace(bundle: Bundle, base: int = 100000) -> None:
     subprocess.run(["chown", "-R", f"{base}:{base}", bundle.rootfs], check=True)
     for folder in (bundle.folder, os.path.dirname(bundle.folder)):
         os.chmod(folder, 0o755)
-    open_up(bundle.folder)
-
-
-def open_up(path: str) -> None:
-    """Let others walk to `path`: the container's root is nobody special on the host."""
-    while path != "/":
-        mode = os.stat(path).st_mode
-        if not mode & 0o001:
-            os.chmod(path, mode | 0o011)
-        path = os.path.dirname(path)
+    open_up(Path(bundle.folder))
 
 
 @needs_idmap

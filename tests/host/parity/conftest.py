@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .player import Player, Servers
+    from .rows import Scene
+
+LIVE = 3
+"""One scene in so many is played with a live docker too; all with PYCONTAIN_TEST_ALL_LIVE=1."""
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +55,15 @@ def docker(
     layout = Engine(image_cache, f"{folder}/state").layout
     with live.docker(f"{folder}/docker", layout, servers) as player:
         yield player
+
+
+@pytest.fixture
+def live_docker(scene: Scene, docker: Player | None, pytestconfig: pytest.Config) -> Player | None:
+    """The docker that plays a scene too: what was recorded is looked after, but not all at once.
+
+    Which scenes is said by the run's seed, ``--randomly-seed=N``.
+    """
+    drawn = random.Random(f"{pytestconfig.getoption('randomly_seed', None)} {scene.name}")
+    if os.environ.get("PYCONTAIN_TEST_ALL_LIVE") == "1" or drawn.randrange(LIVE) == 0:
+        return docker
+    return None

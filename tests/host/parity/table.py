@@ -10,6 +10,7 @@ from . import (
     table_health,
     table_images,
     table_kube,
+    table_kube_show,
     table_limits,
     table_listings,
     table_manifests,
@@ -40,4 +41,5 @@ SCENES = (
     *table_restart.SCENES,
     *table_pods.SCENES,
     *table_kube.SCENES,
+    *table_kube_show.SCENES,
 )

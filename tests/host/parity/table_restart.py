@@ -51,13 +51,17 @@ _WORDS = scene(
     *(
         Row(
             line,
-            differs="docker has no such verb: its daemon starts what is to run",
+            differs="docker has no such verb: its daemon starts what is to run, and stops it",
             ours=ours,
             dockers=Said(..., out=..., err=...),
         )
         for line, ours in (
             ("system boot", Said()),
             ("system boot --help", Said(out=...)),
+            ("system shutdown", Said(out=..., err=...)),
+            ("system shutdown -t 0", Said(out=..., err=...)),
+            ("system shutdown -t x", Said(125, err=...)),
+            ("system shutdown --help", Said(out=...)),
             ("system unit", Said(..., out=..., err=...)),
             ("system unit --help", Said(out=...)),
         )
@@ -81,7 +85,8 @@ _RUNS = scene(
     "kill up",
     Row("inspect -f '{{.State.Status}} {{.RestartCount}}' up", until="exited"),
     Row(f"run -d --name loop --restart always BOX {_FAILS}", any_out=True),
-    Row("inspect -f '{{.RestartCount}}' loop", until="7", any_out=True),
+    # The next wait is of 13 s, so the rows behind it are done while it lasts.
+    Row("inspect -f '{{.RestartCount}}' loop", until="8", any_out=True),
     Row(f"inspect -f '{_STATE}' loop", until=_LONG),
     Row("ps --format '{{.State}}' -f name=loop", until=_LONG),
     Row("ps -q -f status=restarting -f name=loop", until="", any_out=True),

@@ -31,7 +31,7 @@ def ids(scene: Scene) -> str:
 def test_answers_are_dockers(
     scene: Scene,
     pycontain: CommandLine,
-    docker: Player | None,
+    live_docker: Player | None,
     servers: Servers | None,
     tmp_path: str,
 ) -> None:
@@ -48,14 +48,14 @@ def test_answers_are_dockers(
     recorded = live.recorded().answers(scene)
     assert recorded is not None, "python -m tests.host.parity.record"
     with contextlib.ExitStack() as stack:
-        if docker:
+        if live_docker:
             # Whatever fails: the next scene finds a docker without containers.
-            stack.callback(docker.clear)
+            stack.callback(live_docker.clear)
         beside = stack.enter_context(ThreadPoolExecutor(1))
-        dockers = beside.submit(docker.play, scene, recorded) if docker else None
+        dockers = beside.submit(live_docker.play, scene, recorded) if live_docker else None
         answers = ours.play(scene)
     found = judge.problems(scene, answers, recorded, live=False)
-    if docker and dockers:
+    if dockers:
         now = judge.problems(scene, answers, dockers.result(), live=True)
         found += [f"(live) {problem}" for problem in now if problem not in found]
     assert not found, "\n" + "\n".join(found)

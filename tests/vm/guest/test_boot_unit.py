@@ -1,4 +1,4 @@
-"""``system unit``: systemd starts after a boot what the restart policies want."""
+"""``system unit``: systemd starts after a boot what is wanted, and ends it before the next one."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.systemd]
 
 UNIT = "pycontain-test.service"
 PLACE = Path("/run/systemd/system") / UNIT
+WILLING = "trap 'echo ended; exit 0' TERM; echo up; while :; do sleep 0.1; done"
 PROGRAM = """\
 #!{python}
 import sys
@@ -57,10 +58,10 @@ def play(tmp_path: Path) -> Iterator[Play]:
     play("rm", "-f", "box")
 
 
-def test_the_unit_starts_what_is_wanted_and_leaves_it(tmp_path: Path, play: Play) -> None:
+def test_the_unit_starts_what_is_wanted_and_ends_it_in_order(tmp_path: Path, play: Play) -> None:
     layout = Layout(f"{tmp_path}/root", f"{tmp_path}/state")
-    made = ("--name", "box", "--network", "none", "--restart", "always", "busybox")
-    identity = play("run", "-d", *made, "sleep", "1000")
+    made = ("--name", "box", "--network", "none", "--restart", "on-failure", "busybox")
+    identity = play("run", "-d", *made, "sh", "-c", WILLING)
     _pretend_reboot(layout, identity)
     PLACE.parent.mkdir(exist_ok=True)
     PLACE.write_text(play("system", "unit"))
@@ -71,12 +72,16 @@ def test_the_unit_starts_what_is_wanted_and_leaves_it(tmp_path: Path, play: Play
     assert record is not None
     assert process.start_time(record.pid) == record.pid_start
     wait_until(lambda: supervision.lives(layout))
-    found = supervision.recorded(layout)
-    # Who restarts the unit ends nothing that it has started.
-    systemctl("restart", UNIT)
-    assert process.start_time(record.pid) == record.pid_start
-    assert supervision.recorded(layout) == found
-    assert supervision.lives(layout)
+    wait_until(lambda: play("logs", "box").endswith("up"))
+    # As a shutdown of the machine does.
+    systemctl("stop", UNIT)
+    assert process.start_time(record.pid) != record.pid_start
+    assert play("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "box") == "exited 0"
+    assert play("logs", "box").endswith("ended")
+    wait_until(lambda: not supervision.lives(layout))
+    systemctl("start", UNIT)
+    assert play("inspect", "-f", "{{.State.Status}}", "box") == "running"
+    wait_until(lambda: supervision.lives(layout))
 
 
 def _pretend_reboot(layout: Layout, identity: str) -> None:

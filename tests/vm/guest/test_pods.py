@@ -10,12 +10,13 @@ import pytest
 from harness import wait_until
 
 from pycontain.engine import records
-from pycontain.model import kube
 from pycontain.model.container import Limits, RunOptions
+from pycontain.model.pod import cgroup_path
 from pycontain.pod import manifest
-from pycontain.pod.play import Player, plan
+from pycontain.pod.play import Kube
 from pycontain.pod.pods import Pods
 
+from .control_files import Group
 from .test_engine_limits import group_of, image_cache, store
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ kind: Pod
 metadata: {name: web}
 spec:
   terminationGracePeriodSeconds: 0
+  resources: {limits: {cpu: 500m, memory: 128Mi}}
   containers:
   - name: up
     image: busybox
@@ -93,15 +95,17 @@ def test_a_killed_holder_is_replaced(store: Store) -> None:
         pods.remove("web", force=True)
 
 
-def test_limits_of_a_played_container_are_its_own(store: Store) -> None:
-    pods = Pods(store.engine)
-    (pod,) = (objects := manifest.parse(LIMITED, strict=True).objects)
-    assert isinstance(pod, kube.Pod)
-    player = Player(store.engine, pods)
-    player.play(plan(pod, objects))
+def test_limits_of_a_manifest(store: Store) -> None:
+    declared = Kube(store.engine)
+    objects = manifest.parse(LIMITED, strict=True).objects
+    declared.play(objects)
     try:
-        group = group_of(store, "web-up")
-        assert group.text("memory.max") == str(64 << 20)
-        assert group.text("cpu.max") == "25000 100000"
+        declared.await_ready([("Pod", "web")], timeout=120)
+        own = group_of(store, "web-up")
+        assert own.text("memory.max") == str(64 << 20)
+        assert own.text("cpu.max") == "25000 100000"
+        shared = Group(cgroup_path(Pods(store.engine).get("web").pod.id))
+        assert shared.text("memory.max") == str(128 << 20)
+        assert shared.text("cpu.max") == "50000 100000"
     finally:
-        player.down("web")
+        declared.down(objects)
