@@ -11,6 +11,7 @@ at the session's end.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ MARK = "PYCONTAIN_TEST_SESSION"
 SHARED = os.environ.get("PYCONTAIN_TEST_SHARED_HOST") == "1"
 QUIET = os.environ.get("PYCONTAIN_TEST_QUIET_HOST") == "1"
 _OF_NETWORKS = ("pyc", "pyt", "veth", "br-")  # names of ours and the tests', and of a docker's
+_OF_TESTS = (f"{tempfile.gettempdir()}/", "/var/tmp/", "/run/netns")  # mount points
 SETTLE = seconds(3)  # seconds that what has just been killed gets to go away
 
 Things = dict[str, Counter[str]]
@@ -158,11 +160,22 @@ def our_cgroups(session: Session) -> Counter[str]:
 def mounts(session: Session | None) -> Counter[str]:
     """Mount points and types; of a session only those that have to do with it."""
     found: Counter[str] = Counter()
-    for line in text("/proc/self/mountinfo").splitlines():
+    lines = mount_table(session.folder) if session else text("/proc/self/mountinfo").splitlines()
+    for line in lines:
         head, _, tail = line.partition(" - ")
         if session is None or session.folder in line or "pycontain" in line:
             found[f"{tail.split()[0]} on {head.split()[4]}"] += 1
     return found
+
+
+def mount_table(folder: str | os.PathLike[str]) -> list[str]:
+    """The mounts of this process, without those that other tests make meanwhile: those in temporary
+    places outside of `folder`, and where podman keeps namespaces.
+    """
+    return [
+        line for line in text("/proc/self/mountinfo").splitlines()
+        if os.fspath(folder) in line or not line.split()[4].startswith(_OF_TESTS)
+    ]  # fmt: skip
 
 
 def processes(session: Session, counted: Callable[[int], bool]) -> Counter[str]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import leaks
 import pytest
 
 from pycontain.image import recipes
@@ -51,10 +52,10 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    mounts = Path("/proc/self/mountinfo").read_text()
     folder = tmp_path_factory.mktemp("images")
+    mounts = leaks.mount_table(folder)
     yield Built(folder)
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert leaks.mount_table(folder) == mounts
     shutil.rmtree(folder)
 
 

@@ -164,7 +164,7 @@ def test_what_the_caller_has_open_does_not_count(tmp_path: Path) -> None:
 def test_the_process_that_calls_is_left_as_it_was(tmp_path: Path, way: None) -> None:
     def look() -> tuple[object, ...]:
         namespace = os.readlink("/proc/self/ns/mnt")
-        mounts = leaks.text("/proc/self/mountinfo")
+        mounts = leaks.mount_table(tmp_path)
         children = leaks.text("/proc/thread-self/children")
         return leaks.descriptors(), mounts, namespace, os.getcwd(), children
 
@@ -189,8 +189,7 @@ while True:
 
 def test_kill_9_leaves_nothing(tmp_path: Path) -> None:
     layers = folders(tmp_path, *(str(number) for number in range(60)))
-    with open("/proc/self/mountinfo") as file:
-        before = file.read()
+    before = leaks.mount_table(tmp_path)
     for attempt in range(12):
         with subprocess.Popen(
             [sys.executable, "-c", LOOP, *layers], stdout=subprocess.PIPE, env=python_env()
@@ -200,8 +199,7 @@ def test_kill_9_leaves_nothing(tmp_path: Path) -> None:
             time.sleep(attempt * 0.0007)
             worker.kill()
         wait_until(lambda: not working(layers[0]))
-    with open("/proc/self/mountinfo") as file:
-        assert file.read() == before
+    assert leaks.mount_table(tmp_path) == before
 
 
 def working(word: str) -> list[str]:
