@@ -103,7 +103,7 @@ def _quoted(word: str) -> str:
 BOOT = Verb(
     "boot",
     "[OPTIONS]",
-    "Start the containers that are to run after a reboot, as their restart policies say",
+    "Start what is to run after a reboot: by its restart policy, or because it is declared",
     _boot,
     most=0,
     examples=(("pycontain system boot", "once after each boot; prints what was started"),),

@@ -341,6 +341,14 @@ def wait_seconds(text: str) -> int:
     return number
 
 
+def tail_lines(text: str) -> int | None:
+    """Return a number of lines from the end; None, for -1, is all of them."""
+    number = integer(text)
+    if number < -1:
+        raise InvalidInput("must be -1 (all) or more")
+    return None if number == -1 else number
+
+
 def pair(text: str) -> tuple[str, str]:
     """Read ``NAME=VALUE``.
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
-from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
+from pycontain.cli.flags import Flag, UsageError, Verb, switch, wait_seconds
 from pycontain.cli.pod import FAILURE
 from pycontain.errors import InvalidInput
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.main import App
     from pycontain.model import kube
+    from pycontain.pod.declared import Declarations
     from pycontain.pod.manifest import Parsed
     from pycontain.pod.play import Applied, Kube
 
@@ -37,14 +38,24 @@ def title(kind: str, name: str) -> str:
 def _parsed(path: str, *, strict: bool) -> Parsed:
     from pycontain.pod import documents, manifest
 
-    parsed = manifest.parse(_text(path, documents.TEXT_LIMIT), strict=strict)
+    file = "standard input" if path == "-" else path
+    text = _text(path, file, documents.TEXT_LIMIT)
+    try:
+        parsed = manifest.parse(text, strict=strict)
+    except InvalidInput as err:
+        raise InvalidInput(f"{file}: {err.message}", err.hint) from err
     if not parsed.objects:
-        raise InvalidInput(f"{path}: there is no object in it")
+        raise InvalidInput(f"{file}: there is no object in it")
     return parsed
 
 
-def _text(path: str, most: int) -> str:
+def _text(path: str, called: str, most: int) -> str:
     """Return what is in a file, or on standard input.
+
+    Args:
+        path: ``-`` is standard input.
+        called: what it is called in an error.
+        most: so many bytes.
 
     Raises:
         InvalidInput: it cannot be read, is larger than `most`, or no text.
@@ -58,20 +69,32 @@ def _text(path: str, most: int) -> str:
         else:
             data = sys.stdin.buffer.read(most + 1)
     except OSError as err:
-        raise InvalidInput(f"read {path}: {(err.strerror or str(err)).lower()}") from err
+        reason = (err.strerror or str(err)).lower()
+        raise InvalidInput(f"read {called}: {reason}", _way(path, err)) from err
     if len(data) > most:
-        raise InvalidInput(f"read {path}: larger than {most} bytes")
+        raise InvalidInput(f"read {called}: larger than {most} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError as err:
-        raise InvalidInput(f"read {path}: not valid utf-8") from err
+        raise InvalidInput(f"read {called}: not valid utf-8") from err
+
+
+def _way(path: str, err: OSError) -> str | None:
+    """How what is no file is read: kubectl takes addresses and folders too."""
+    if isinstance(err, IsADirectoryError):
+        return "give the files in it one by one"
+    if path.startswith(("http://", "https://")):
+        import shlex
+
+        return f"give - as FILE: curl -fsSL {shlex.quote(path)} | pycontain kube … -"
+    return None
 
 
 # ---- play and apply ----
 
 
 def _play(app: App, values: Values, arguments: list[str]) -> int:
-    applied = _begin(app, values, arguments, update=False)
+    applied = _begin(app, values, arguments[0], update=False)
     for one in applied:
         if one.pod:
             _tell_pod(one)
@@ -81,14 +104,17 @@ def _play(app: App, values: Values, arguments: list[str]) -> int:
 
 
 def _apply(app: App, values: Values, arguments: list[str]) -> int:
-    applied = _begin(app, values, arguments, update=True)
+    given = values["filename"]
+    paths = [*arguments, *([] if given is None else [given])]
+    if len(paths) != 1:
+        raise UsageError("'pycontain kube apply' requires 1 argument", code=1)
+    applied = _begin(app, values, paths[0], update=True)
     for one in applied:
         _tell_change(one)
     return _await(app, values, applied)
 
 
-def _begin(app: App, values: Values, arguments: list[str], *, update: bool) -> list[Applied]:
-    (path,) = arguments
+def _begin(app: App, values: Values, path: str, *, update: bool) -> list[Applied]:
     from pycontain.pod import claims
 
     parsed = _parsed(path, strict=values["strict"])
@@ -97,8 +123,9 @@ def _begin(app: App, values: Values, arguments: list[str], *, update: bool) -> l
     for field in claims.unenforced(parsed.objects):
         streams.complain(f"pycontain: {field}: noted, not enforced\n")
     if values["dry-run"]:
-        declared(app).check(parsed.objects, replace_old=not update and values["replace"])
-        _tell_dry(parsed.objects)
+        again = not update and values["replace"]
+        declared(app).check(parsed.objects, replace_old=again)
+        _tell_dry(app, parsed.objects, again=again)
         return []
     from pycontain.cli.progress import Shown
     from pycontain.cli.run import progress
@@ -111,9 +138,25 @@ def _begin(app: App, values: Values, arguments: list[str], *, update: bool) -> l
         )
 
 
-def _tell_dry(objects: Sequence[kube.Object]) -> None:
+def _tell_dry(app: App, objects: Sequence[kube.Object], *, again: bool) -> None:
+    from pycontain.pod.declared import Declarations
+
+    declarations = Declarations(app.engine.layout)
     for one in objects:
-        streams.write(f"{title(one.kind, one.name)} created (dry run)\n")
+        made = again and one.kind in ("Pod", "Deployment")
+        change = "created" if made else _change(declarations, one)
+        streams.write(f"{title(one.kind, one.name)} {change} (dry run)\n")
+
+
+def _change(declarations: Declarations, one: kube.Object) -> str:
+    """What would come of an object, as ``Declarations.apply`` says it."""
+    from pycontain.pod import normal
+
+    known = declarations.find_whole(one.kind, one.name)
+    if known is None:
+        return "created"
+    same = not known.deleted and normal.same(known.object, one)
+    return "unchanged" if same else "configured"
 
 
 def _tell_pod(one: Applied) -> None:
@@ -138,11 +181,14 @@ def _await(app: App, values: Values, applied: Sequence[Applied]) -> int:
 
 
 def _down(app: App, values: Values, arguments: list[str]) -> int:
-    (path,) = arguments
-    objects = _parsed(path, strict=False).objects
-    for one in declared(app).down(objects, force=values["force"]):
-        streams.write(f"{title(one.kind, one.name)} deleted\n")
+    _take_down(app, arguments[0], force=values["force"])
     return 0
+
+
+def _take_down(app: App, path: str, *, force: bool) -> None:
+    objects = _parsed(path, strict=False).objects
+    for one in declared(app).down(objects, force=force):
+        streams.write(f"{title(one.kind, one.name)} deleted\n")
 
 
 _KINDS = {
@@ -187,7 +233,13 @@ def named(arguments: Sequence[str]) -> list[tuple[str, str]]:
     return [(kind_of(kind), name) for name in names]
 
 
-def _delete(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG001 - one signature for a table
+def _delete(app: App, values: Values, arguments: list[str]) -> int:
+    path = values["filename"]
+    if (path is None) != bool(arguments):
+        raise UsageError("'pycontain kube delete' requires names, or a file", code=1)
+    if path is not None:
+        _take_down(app, path, force=False)
+        return 0
     wanted = {title(*one): one for one in named(arguments)}
 
     def act(shown: str) -> None:
@@ -197,13 +249,15 @@ def _delete(app: App, values: Values, arguments: list[str]) -> int:  # noqa: ARG
     return FAILURE if app.each(list(wanted), act) else 0
 
 
+_FILENAME = Flag("filename", "the file, as kubectl has it", short="f", metavar="file")
+
 _PLAY_FLAGS = (
     switch("dry-run", "say what would be declared, and declare nothing"),
     switch("strict", "refuse fields that pycontain does nothing with"),
     switch("wait", "return when all of it is ready, or say why it is not going to be"),
     Flag(
         "timeout",
-        "seconds that --wait takes at most, -1 for ever",
+        "seconds that --wait takes at most, -1 for ever (the default)",
         metavar="seconds",
         convert=wait_seconds,
         default=-1,
@@ -233,8 +287,7 @@ APPLY = Verb(
     "[OPTIONS] FILE|-",
     "Declare what a Kubernetes manifest says, in place of what was declared before",
     _apply,
-    flags=_PLAY_FLAGS,
-    least=1,
+    flags=(_FILENAME, *_PLAY_FLAGS),
     most=1,
     failure=FAILURE,
     examples=(("pycontain kube apply web.yaml", "only what has changed is changed"),),
@@ -254,13 +307,14 @@ DOWN = Verb(
 
 DELETE = Verb(
     "delete",
-    "KIND NAME...|KIND/NAME...",
+    "[OPTIONS] KIND NAME...|KIND/NAME...",
     "Take back what is declared",
     _delete,
-    least=1,
+    flags=(_FILENAME,),
     failure=FAILURE,
     examples=(
         ("pycontain kube delete pod web", "the pod ends, and does not come back"),
         ("pycontain kube delete deploy/web cm/settings", "of several kinds"),
+        ("pycontain kube delete -f web.yaml", "the same as kube down web.yaml"),
     ),
 )

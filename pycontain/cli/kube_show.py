@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pycontain.cli import kube_rows, streams
-from pycontain.cli.flags import Flag, UsageError, Verb, switch
+from pycontain.cli.flags import Flag, UsageError, Verb, switch, tail_lines
 from pycontain.cli.kube import kind_of, named, title
 from pycontain.cli.pod import FAILURE
 from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError
@@ -166,6 +166,7 @@ class _Get:
         if self.selector is not None and self.asked.names:
             raise UsageError("names and --selector: give one of them")
         self.problems: list[PycontainError] = []
+        self._widest: dict[str, tuple[str, ...]] = {}
 
     def objects(self) -> Iterator[Declared]:
         for kind, name in self.asked.names:
@@ -240,14 +241,22 @@ class _Get:
     def _table(
         self, kind: str, rows: Sequence[tuple[str, ...]], kinds: int, *, heading: bool = True
     ) -> str:
-        from pycontain.cli.output import align
+        from pycontain.cli.output import align, width
 
-        table = kube_rows.TABLES[kind]
-        count = len(table.headings) if self.output == "wide" else table.narrow
+        headings = kube_rows.TABLES[kind].headings
         if kinds > 1 or len(self.asked.kinds) > 1:
             rows = [(title(kind, row[0]), *row[1:]) for row in rows]
-        lines = [table.headings, *rows] if heading else rows
-        return align(("\t".join(line[:count]) for line in lines), least=0)
+        lines = [line[: self._columns(kind)] for line in ([headings] if heading else []) + [*rows]]
+        # What follows later is in the same columns.
+        before = self._widest.get(kind, ("",) * len(lines[0]))
+        widest = tuple(max(cells, key=width) for cells in zip(before, *lines, strict=True))
+        self._widest[kind] = widest
+        text = align(("\t".join(line) for line in (widest, *lines)), least=0)
+        return text.partition("\n")[2]
+
+    def _columns(self, kind: str) -> int:
+        table = kube_rows.TABLES[kind]
+        return len(table.headings) if self.output == "wide" else table.narrow
 
     # -- watching --
 
@@ -279,14 +288,17 @@ class _Get:
             known = before.get(kind, {})
             changed = [
                 row for name, row in rows.items()
-                if name not in known
-                or kube_rows.lasting(known[name], kind) != kube_rows.lasting(row, kind)
+                if name not in known or self._shown(known[name], kind) != self._shown(row, kind)
             ]  # fmt: skip
             if changed:
                 new = kind not in before
                 streams.write(self._table(kind, changed, len(found), heading=new))
         streams.flush()
         return {**before, **found}
+
+    def _shown(self, row: tuple[str, ...], kind: str) -> tuple[str, ...]:
+        """What of a row is seen to change."""
+        return kube_rows.lasting(row[: self._columns(kind)], kind)
 
 
 def _get(app: App, values: Values, arguments: list[str]) -> int:
@@ -466,15 +478,6 @@ def _pod_of(looker: _Looker, word: str) -> Declared:
     return first
 
 
-def _tail(text: str) -> int | None:
-    from pycontain.cli.flags import integer
-
-    number = integer(text)
-    if number < -1:
-        raise InvalidInput("must be -1 (all) or more")
-    return None if number == -1 else number
-
-
 def _chosen(looker: _Looker, declared: Declared, values: Values) -> list[_Chosen]:
     """The containers of a pod whose logs are wanted; of one that was named there must be one."""
     spec = declared.pod.spec
@@ -491,10 +494,15 @@ def _chosen(looker: _Looker, declared: Declared, values: Values) -> list[_Chosen
             raise NotFound(
                 f"container {name} is not in pod {declared.name}", f"there are {', '.join(names)}"
             )
-        if seen[name].id:
-            found.append(_Chosen(declared.name, name, seen[name].id))
+        one = seen[name]
+        if one.id and (one.state != "created" or values["follow"] or values["all-containers"]):
+            found.append(_Chosen(declared.name, name, one.id))
         elif not values["all-containers"]:
-            raise InvalidState(f"container {name} of pod {declared.name} is not there yet")
+            what = "has not been started yet" if one.id else "is not there yet"
+            raise InvalidState(
+                f"container {name} of pod {declared.name} {what}",
+                f"pycontain kube describe pod {declared.name} shows what it waits for",
+            )
     return found
 
 
@@ -563,7 +571,10 @@ LOGS = Verb(
         switch("prefix", "begin each line with its pod and container"),
         Flag("since", "show what came after this time, as 42m or a date", metavar="time"),
         Flag(
-            "tail", "number of lines from the end of each, -1 for all", metavar="n", convert=_tail
+            "tail",
+            "number of lines from the end of each, -1 for all",
+            metavar="n",
+            convert=tail_lines,
         ),
         switch("timestamps", "show when each line came"),
     ),

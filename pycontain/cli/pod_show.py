@@ -7,7 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pycontain.cli import log_streams, output, stats, streams
-from pycontain.cli.flags import FORMAT, LISTING_FORMAT, Flag, Verb, listing_filter, switch
+from pycontain.cli.flags import (
+    FORMAT,
+    LISTING_FORMAT,
+    Flag,
+    Verb,
+    listing_filter,
+    switch,
+    tail_lines,
+)
 from pycontain.cli.pod import FAILURE, each, has_label, pods
 from pycontain.cli.template import GoMap
 from pycontain.errors import InvalidInput, NotFound, PycontainError
@@ -366,10 +374,9 @@ def _stats(app: App, values: Values, arguments: list[str]) -> int:
 def _logs(app: App, values: Values, arguments: list[str]) -> int:
     members = _chosen(pods(app).get(arguments[0]), values["container"])
     now = time.time_ns()
-    tail = values["tail"]
     how = {
         "follow": values["follow"],
-        "tail": int(tail) if tail is not None and tail.isdecimal() else None,
+        "tail": values["tail"],
         "since": _moment(values["since"], now, "--since"),
         "until": _moment(values["until"], now, "--until"),
     }
@@ -473,7 +480,12 @@ LOGS = Verb(
         switch("follow", "wait for more until the containers end", short="f"),
         switch("names", "show names in place of ids", short="n"),
         Flag("since", "show what came after this time, as 42m or a date", metavar="time"),
-        Flag("tail", "number of lines from the end of each", metavar="n"),
+        Flag(
+            "tail",
+            "number of lines from the end of each, -1 for all",
+            metavar="n",
+            convert=tail_lines,
+        ),
         switch("timestamps", "show when each line came", short="t"),
         Flag("until", "show what came before this time, as 42m or a date", metavar="time"),
     ),

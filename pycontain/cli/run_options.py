@@ -311,8 +311,14 @@ def _namespace(values: Values, kind: str) -> str:
 
 
 def network_fields(values: Values, settings: Config) -> dict[str, Any]:
-    """Return the fields of ``RunOptions`` that tell of networks and ports."""
+    """Return the fields of ``RunOptions`` that tell of networks and ports.
+
+    Raises:
+        NotSupported: ports are to be published, of an ordinary user whose networks lead nowhere.
+    """
     default = "none" if _is_member(values) else choice.default_network(settings)
+    if (values["publish"] or values.get("publish-all", False)) and not values["network"]:
+        _check_way_out(values, settings, default)
     mode, networks = choice.resolve(
         values["network"], default, ip=values["ip"] or "", ip6=values["ip6"] or "",
         mac=values["mac-address"] or "", aliases=values["network-alias"],
@@ -417,6 +423,14 @@ _CONFLICTS: tuple[tuple[str, str, Callable[[RunOptions], bool]], ...] = (
     ("publish", "port publishing and the network mode", lambda o: not o.networks),
     ("publish-all", "port publishing and the network mode", lambda o: not o.networks),
 )
+
+
+def _check_way_out(values: Values, settings: Config, default: str) -> None:
+    """See that there is a network by default: where there is none, why is what helps."""
+    if not _is_member(values) and (default, settings.network) == ("none", "bridge"):
+        from pycontain.network import outside
+
+        outside.check()
 
 
 def _check_conflicts(values: Values, options: RunOptions) -> None:

@@ -19,7 +19,8 @@ def _update(app: App, values: Values, arguments: list[str]) -> int:
     restart: str | None = values["restart"] or None
     if not fields and restart is None:
         raise InvalidInput(
-            "no limit is given: at least one flag is needed", "pycontain update --help lists them"
+            "nothing to change is given: at least one flag is needed",
+            "pycontain update --help lists the flags",
         )
     from pycontain.model.container import Limits
 

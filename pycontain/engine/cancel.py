@@ -12,6 +12,8 @@ from pycontain.errors import Cancelled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LONGEST = 86_400_000.0  # milliseconds of one wait: poll(2) takes an int of them, 24.8 days
+
 
 class Cancel:
     """Says to whoever waits that nobody needs the answer any more.
@@ -89,7 +91,15 @@ def wait_readable(
         poller.register(fd, select.POLLIN)
     if cancel is not None:
         poller.register(cancel, select.POLLIN)
-    ready = [fd for fd, _ in poller.poll(timeout)]
+    ready = [fd for fd, _ in _polled(poller, timeout)]
     if cancel is not None and cancel.fileno() in ready:
         raise Cancelled
     return ready
+
+
+def _polled(poller: select.poll, timeout: float | None) -> list[tuple[int, int]]:
+    while timeout is not None and timeout > _LONGEST:
+        if found := poller.poll(_LONGEST):
+            return found
+        timeout -= _LONGEST
+    return poller.poll(timeout)

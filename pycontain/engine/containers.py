@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import signal
 import time
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -278,10 +277,7 @@ class Containers:
                 if holder == identity:
                     return name  # claimed by a `rename` that was killed
                 if wanted is not None:
-                    raise Conflict(
-                        f'the container name "/{name}" is already in use by container "{holder}"',
-                        "remove or rename that container, or use another name",
-                    ) from None
+                    raise _is_taken(name, holder, is_pod=self._layout.has_pod(holder)) from None
                 attempt += 1
             else:
                 return name
@@ -668,14 +664,17 @@ class Containers:
                 if container.mounts:
                     self._volumes().tell_unmounts(container)
                 records.write_exit(paths, _not_started(run, err))
+                _let_go_hooks(container, run)
                 raise
             except BaseException:
                 self._remove_cgroup(identity)
+                _let_go_hooks(container, run)
                 raise
         try:
             self._wake(container)
         except BaseException:
             attachment.close()
+            _let_go_hooks(container, run)
             raise
         if attach:
             return attachment
@@ -690,8 +689,11 @@ class Containers:
 
         try:
             view = self.get(identity)
-        except NotFound:
-            return
+        except BaseException as err:
+            hooks.let_go(run)
+            if isinstance(err, NotFound):
+                return
+            raise
         hooks.after_start(self, self._layout, self._events, view, run)
 
     def _wake(self, container: Container) -> None:
@@ -914,6 +916,9 @@ class Containers:
             if not _wait_process(pidfd, None if limit < 0 else limit):
                 self._signal(pidfd, view.container, 9)
                 _wait_process(pidfd, None)
+        except BaseException:
+            _note_not_ending(view)
+            raise
         finally:
             os.close(pidfd)
 
@@ -1065,6 +1070,7 @@ class Containers:
             InvalidInput: the name cannot be one, or is the present one.
             Conflict: the name is taken.
             NotFound: there is no such container.
+            InvalidState: it is of a pod that is declared, which finds it by its name.
         """
         from pycontain.model import parse
 
@@ -1081,6 +1087,11 @@ class Containers:
                 raise NotFound(f"No such container: {ref}") from None
             if before.name == name:
                 raise InvalidInput("renaming a container with the same name as its current name")
+            if before.options.is_kept and self._layout.has_pod(before.options.pod):
+                raise InvalidState(
+                    f"container {before.name} has its name of the pod that is declared,"
+                    " which would make another one"
+                )
             container = replace(before, name=name)
             self._rename(paths, before, container)
             self._events.tell("rename", container, oldName=f"/{before.name}")
@@ -1746,6 +1757,14 @@ def _is_before_run(status: Status) -> bool:
     return never or status.state == "restarting"
 
 
+def _is_taken(name: str, holder: str, *, is_pod: bool) -> Conflict:
+    title = f'the container name "/{name}" is already in use by'
+    if is_pod:
+        return Conflict(f'{title} pod "{holder}"', "remove that pod, or use another name")
+    hint = "remove or rename that container, or use another name"
+    return Conflict(f'{title} container "{holder}"', hint)
+
+
 def _is_being_started(view: View) -> bool:
     """Whether somebody starts a container, which is no state of its own: its lock is held."""
     status = view.status
@@ -1799,6 +1818,20 @@ def _begin_hooks(container: Container, paths: ContainerPaths, run: str, *, claim
 
     if hooks.has_post_start(container):
         hooks.begin(paths, run, claim=claim)
+
+
+def _let_go_hooks(container: Container, run: str) -> None:
+    if container.options.hooks is not None:
+        from pycontain.engine import hooks
+
+        hooks.let_go(run)
+
+
+def _note_not_ending(view: View) -> None:
+    if view.container.options.probes is not None:
+        from pycontain.engine import probes
+
+        probes.note_not_ending(view.paths)
 
 
 def _note_member(layout: Layout, container: Container, paths: ContainerPaths, run: str) -> None:
@@ -1864,9 +1897,7 @@ def _not_started(run: str, err: PycontainError | OSError) -> ExitRecord:
 
 def _wait_process(pidfd: int, timeout: float | None) -> bool:
     """Wait until the process of a pidfd has ended; False when it has not in `timeout` seconds."""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(None if timeout is None else timeout * 1000))
+    return bool(wait_readable((pidfd,), None if timeout is None else timeout * 1000))
 
 
 def _monitor_ended(pid: int, pidfd: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError, StoreError
+from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError
 from pycontain.model import parse
 from pycontain.store import files
 
@@ -98,7 +98,7 @@ def usage(engine: Engine, problems: list[PycontainError]) -> Usage:
         containers,
         volumes,
         _image_part(images, folder_size(layout.images) + folder_size(layout.layers), views),
-        _container_part(containers),
+        _container_part(layout, containers),
         _volume_part(containers, volumes),
         Part(
             len(_entries(layout.cache)) + len(_entries(layout.work)),
@@ -144,8 +144,8 @@ def _container_use(view: View) -> ContainerUse:
     return ContainerUse(view, folder_size(paths.upper), log, volumes)
 
 
-def _container_part(containers: Sequence[ContainerUse]) -> Part:
-    sizes = [(use.writable + use.log, use.view.status.state in _ACTIVE) for use in containers]
+def _container_part(layout: Layout, containers: Sequence[ContainerUse]) -> Part:
+    sizes = [(use.writable + use.log, _is_in_use(layout, use.view)) for use in containers]
     return Part(
         len(sizes),
         sum(active for _, active in sizes),
@@ -208,10 +208,16 @@ def _has(labels: Labels, label: tuple[str, str, str]) -> bool:
     return name in labels and (not equals or labels[name] == value)
 
 
+def _is_in_use(layout: Layout, view: View) -> bool:
+    options = view.container.options
+    return view.status.state in _ACTIVE or (options.is_kept and layout.has_pod(options.pod))
+
+
 def prune_containers(
     engine: Engine, is_meant: Callable[[int, Labels], bool], problems: list[PycontainError]
 ) -> tuple[list[str], int]:
-    """Remove the containers that do not run. Their volumes stay, as with docker.
+    """Remove the containers that do not run, nor belong to a pod that is declared, which would make
+    them again, and run them. Their volumes stay, as with docker.
 
     Args:
         engine: over the store, in this process.
@@ -226,7 +232,7 @@ def prune_containers(
     for view in engine.containers.list(all=True, problems=problems):
         container = view.container
         labels = {**(container.config.labels or {}), **container.options.labels}
-        if view.status.state in _ACTIVE or not is_meant(container.created, labels):
+        if _is_in_use(engine.layout, view) or not is_meant(container.created, labels):
             continue
         taken = folder_size(view.paths.folder)
         try:
@@ -336,27 +342,35 @@ def folder_size(path: str) -> int:
 def folder_space(path: str, enough: int) -> int:
     """Return the bytes that all below `path` takes on disk, as du(1) counts them; 0 without it.
 
-    Folders count too. What vanishes meanwhile may be counted or not.
+    Folders count too. What vanishes meanwhile may be counted or not. Where something is some
+    200,000 characters deep there is more than `enough`: it is to hide from being counted.
 
     Args:
         path: a folder.
         enough: as soon as there is more than this, it is not counted on.
 
     Raises:
-        StoreError: a folder cannot be read, or is some 200,000 characters deep.
+        StoreError: a folder cannot be read.
     """
     total = 0
-    for info, _ in _below(path, whole=True):
-        total += info.st_blocks * _BLOCK
-        if total > enough:
-            break
+    try:
+        for info, _ in _below(path, whole=True):
+            total += info.st_blocks * _BLOCK
+            if total > enough:
+                break
+    except _TooDeep:
+        return enough + 1
     return total
+
+
+class _TooDeep(Exception):
+    """A folder is too deep to be looked at."""
 
 
 def _below(path: str, *, whole: bool = False) -> Iterator[tuple[os.stat_result, bool]]:
     """Yield all that is below a folder, what has several names once, and whether it is a folder.
 
-    What is too deep is passed over; with `whole` that is an error.
+    What is too deep is passed over; with `whole` it raises `_TooDeep`.
     """
     seen: set[tuple[int, int]] = set()
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -372,7 +386,7 @@ def _below(path: str, *, whole: bool = False) -> Iterator[tuple[os.stat_result, 
         folder = _Base(fd, 0 if base is None else base.depth + 1)
         if folder.depth > _DEEPEST:
             if whole:
-                raise StoreError(f"measure: {path}: a folder in it is too deep to be looked at")
+                raise _TooDeep
             continue
         deep = len(place) > _REBASE
         with os.scandir(fd) as entries:

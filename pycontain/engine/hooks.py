@@ -1,10 +1,10 @@
 """Hooks: what is done right after a container's start, and before its stop signal.
 
 Who starts a container carries its postStart hook out. How far that has got is a word written under
-the container's lock, ``RUN STATE``: ``PID START`` while a process is at it, ``-`` while nobody is,
-``done``, or ``failed PID START`` and who ends the container therefore. Where that process was
-killed, or the start was one that somebody is attached to, the supervisor does it: at least once, as
-Kubernetes has it.
+the container's lock, ``RUN STATE``: the word of the process that is at it (``records.own_word``),
+``-`` while nobody is, ``done``, or ``failed`` and who ends the container therefore. Where that
+process was killed, or the start was one that somebody is attached to, the supervisor does it: at
+least once, as Kubernetes has it.
 
 Source: Kubernetes' core/v1, ``Lifecycle``.
 """
@@ -37,7 +37,7 @@ _NOBODY = "-"
 _FAILED = "failed "
 _ENDING = 1000.0  # milliseconds until the end of a container is told, after that of what is in it
 _KILLED = 137
-
+_ours: set[str] = set()  # the runs whose hooks this process is at
 
 # ---- how far it has got ----
 
@@ -60,7 +60,16 @@ def begin(paths: ContainerPaths, run: str, *, claim: bool) -> None:
         StoreError: it cannot be noted.
     """
     files.make_folder(paths.state_folder)
+    if claim:
+        _ours.add(run)
     _write(paths, run, records.own_word() if claim else _NOBODY)
+
+
+def let_go(run: str) -> None:
+    """Be at the hook of a run no more, however that has come: without a word where there is room
+    for none, so that this process may live on and seem to be at it.
+    """
+    _ours.discard(run)
 
 
 def _write(paths: ContainerPaths, run: str, word: str) -> None:
@@ -96,7 +105,8 @@ def claimer(paths: ContainerPaths, run: str) -> tuple[int, int] | None:
     Raises:
         StoreError: that cannot be read.
     """
-    return records.living(_read(paths, run).removeprefix(_FAILED))
+    found = records.living(_read(paths, run).removeprefix(_FAILED))
+    return None if found and found[0] == os.getpid() and run not in _ours else found
 
 
 def has_begun(view: View) -> bool:
@@ -146,6 +156,15 @@ def after_start(
         InvalidState: it failed.
         StoreError: what came of it cannot be noted.
     """
+    try:
+        _after_start(containers, layout, events, view, run)
+    finally:
+        let_go(run)
+
+
+def _after_start(
+    containers: Containers, layout: Layout, events: Events, view: View, run: str
+) -> None:
     hooks, paths = view.container.options.hooks, view.paths
     assert hooks is not None
     assert hooks.post_start is not None

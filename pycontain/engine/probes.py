@@ -133,6 +133,15 @@ def note_ending(container: Container, paths: ContainerPaths, run: str) -> None:
         records.of_run(paths, run, lambda: files.write_word(paths.ending, word))
 
 
+def note_not_ending(paths: ContainerPaths) -> None:
+    """Note that nobody stops a container any more: it goes on.
+
+    Raises:
+        StoreError: it cannot be noted.
+    """
+    files.remove(paths.ending)
+
+
 def is_ending(paths: ContainerPaths, run: str) -> bool:
     """Whether a process is stopping a run.
 

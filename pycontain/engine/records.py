@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=OfRun)
 
 NOT_STARTED = "not started"
+_PROGRAM = os.urandom(4).hex()
+"""Of this process, this program: execve(2) keeps pid and start time, and ends what was at it."""
 
 
 def marker_path(paths: ContainerPaths) -> str:
@@ -206,16 +208,19 @@ def save_of_run(paths: ContainerPaths, path: str, document: OfRun) -> bool:
 def own_word() -> str:
     """Return a word that names this process, for ``living``."""
     pid = os.getpid()
-    return f"{pid} {process.start_time(pid) or 0}"
+    return f"{pid} {process.start_time(pid) or 0} {_PROGRAM}"
 
 
 def living(word: str) -> tuple[int, int] | None:
-    """Return pid and start time of the process that a word names; None where it has ended, or the
-    word names none.
+    """Return pid and start time of the process that a word names; None where it has ended, or is
+    this one and was another program then, or the word names none.
     """
     try:
-        pid, start = map(int, word.split())
+        first, second, *program = word.split()
+        pid, start = int(first), int(second)
     except ValueError:
+        return None
+    if pid == os.getpid() and program not in ([], [_PROGRAM]):
         return None
     return (pid, start) if process.start_time(pid) == start else None
 

@@ -77,7 +77,7 @@ def check() -> str:
     if not os.access(_TUN, os.R_OK | os.W_OK):
         number = 13 if os.path.exists(_TUN) else 2
         hint = f"as root: modprobe tun; chmod 666 {_TUN}"
-        raise NotSupported(_STEP, f"{_TUN}: {os.strerror(number).lower()}", number, hint)
+        raise NotSupported(_STEP, _TUN, number, hint)
     return found[0]
 
 

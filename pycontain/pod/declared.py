@@ -23,7 +23,7 @@ from pycontain.model.declared import Failure, Owner, Problem, Record
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pycontain.store.layout import Layout
 
@@ -195,12 +195,15 @@ class Declarations:
             wanted: which may be declared already.
             owner: which object makes it.
 
+        From then on all that is declared is kept in this boot, also where nothing has changed.
+
         Raises:
             StoreError: it cannot be written, or the one that is there cannot be read.
         """
         from pycontain.pod import normal
 
         kind, name = wanted.kind, wanted.name
+        self._keep()
         with self.lock(kind, name):
             known = self.find_whole(kind, name)
             if known is not None and not known.deleted and normal.same(known.object, wanted):
@@ -217,7 +220,6 @@ class Declarations:
             self._write(kind, name, record)
             if known is not None and known.uid != record.uid:
                 self.settle(known)
-        self._keep()
         self._tell("apply", kind, name, record.uid)
         declared = _declared(record, kind, self._path(kind, name))
         return declared, "created" if known is None else "configured"
@@ -247,7 +249,7 @@ class Declarations:
     def fail(self, declared: Declared, failure: Failure) -> Declared:
         """Note why a pod has failed as a whole, and return it so; its lock is held."""
         record = self._record(declared.kind, declared.name)
-        self._write(declared.kind, declared.name, replace(record, failure=failure))
+        self._mark(declared.kind, declared.name, replace(record, failure=failure))
         self._tell("fail", declared.kind, declared.name, declared.uid)
         return declared._replace(failure=failure)
 
@@ -276,7 +278,7 @@ class Declarations:
         except StoreError as err:
             if not is_shortage(err):
                 raise
-            # A full disk: who takes something back wants room on it.
+            # A full disk: who takes something back wants room on it, and so does an eviction.
             files.overwrite(self._path(kind, name), files.dump(record))
 
     def _tell(self, action: str, kind: str, name: str, uid: str) -> None:
@@ -317,9 +319,15 @@ class Declarations:
         """Have nothing kept any more in this boot, until ``resume`` or a declaration."""
         files.remove_tree(self._layout.state_kube)
 
-    def resume(self) -> None:
-        """Have what is declared kept in this boot, as after each declaration."""
+    def resume(self, several: Iterable[Declared] = ()) -> None:
+        """Have what is declared kept in this boot, as after each declaration.
+
+        Args:
+            several: what that is, for a supervisor that is there already.
+        """
         self._keep()
+        for one in several:
+            self._tell("boot", one.kind, one.name, one.uid)
 
     @property
     def are_kept(self) -> bool:

@@ -3,13 +3,15 @@
 The text is read event by event, so nothing is built before its size is known. What differs from
 PyYAML's own loader is what its users stumble over in manifests: dates and ``12:30:45`` are texts,
 ``1e3`` is a number, a key is always a text, and the same key twice is refused. Of YAML's tags only
-``!!str`` is known.
+``!!str`` is known. JSON is read as such: not all of it is YAML 1.1.
 
-Source: YAML 1.1 (https://yaml.org/spec/1.1/), its types "merge", "bool", "int", "float", "null".
+Source: YAML 1.1 (https://yaml.org/spec/1.1/), its types "merge", "bool", "int", "float", "null";
+RFC 8259.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,12 +90,67 @@ def read(text: str) -> Iterator[Document]:
     if len(text) > TEXT_LIMIT:
         raise InvalidInput(f"more than {TEXT_LIMIT >> 20} MiB of YAML")
     try:
-        yield from _documents(text)
+        yield from _json(text) or _documents(text)
     except yaml.MarkedYAMLError as err:
         raise _bad(err.problem_mark or err.context_mark, err.problem or "no YAML") from err
     except (yaml.YAMLError, UnicodeError) as err:
         reason = getattr(err, "reason", "") or str(err)
         raise InvalidInput(f"no YAML: {reason[:1].lower()}{reason[1:]}") from err
+
+
+_BETWEEN = re.compile(r"(?:[ \t\r\n\ufeff]|---(?=\s|\Z))*")
+
+
+def _json(text: str) -> list[Document]:
+    """Return the objects of JSON, one after the other; none where it is not that: YAML's flow
+    mappings begin so too, and its reader says what is wrong.
+    """
+    line, at = 1, _after_blanks(text, 0)
+    if text[at : at + 1] != "{":
+        return []
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_unique, parse_int=_resolve, parse_float=_resolve, parse_constant=_none
+    )
+    found, before = [], 0
+    try:
+        while at < len(text):
+            value, end = decoder.raw_decode(text, at)
+            _check_json(value, DEPTH_LIMIT)
+            line += text.count("\n", before, at)
+            found.append(Document(line, value))
+            before, at = at, _after_blanks(text, end)
+    except (ValueError, RecursionError):
+        return []
+    return found
+
+
+def _after_blanks(text: str, at: int) -> int:
+    match = _BETWEEN.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _none("a key is there twice")
+
+
+def _none(what: str) -> Any:
+    raise ValueError(what)
+
+
+def _check_json(value: Any, depth: int) -> None:
+    """Refuse what is too deep, and halves of a surrogate pair, which are no characters."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, (dict, list)):
+        if not depth:
+            _none("too deep")
+        for one in value.items() if isinstance(value, dict) else value:
+            _check_json(one, depth - 1)
+    elif isinstance(value, tuple):
+        for one in value:
+            _check_json(one, depth)
 
 
 def _documents(text: str) -> Iterator[Document]:

@@ -108,6 +108,8 @@ def deployment(pod: kube.Pod, replicas: int = 1) -> tuple[kube.Deployment, tuple
     policy = pod.spec.restart_policy
     if policy != "Always":
         left_out.append(f"pod {pod.name}: restartPolicy {policy}: a Deployment's is Always")
+    if pod.spec.active_deadline_seconds is not None:
+        left_out.append(f"pod {pod.name}: activeDeadlineSeconds: a Deployment's pods run on")
     return (
         kube.Deployment(
             api_version="apps/v1", kind="Deployment",
@@ -116,7 +118,9 @@ def deployment(pod: kube.Pod, replicas: int = 1) -> tuple[kube.Deployment, tuple
                 replicas=replicas, selector=kube.LabelSelector(match_labels=labels),
                 template=kube.PodTemplateSpec(
                     metadata=kube.ObjectMeta(labels=labels, annotations=pod.metadata.annotations),
-                    spec=replace(pod.spec, restart_policy="Always"),
+                    spec=replace(
+                        pod.spec, restart_policy="Always", active_deadline_seconds=None
+                    ),
                 ),
             ),
         ),

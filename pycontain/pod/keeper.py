@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pycontain.engine import Engine
+    from pycontain.model.pod import Pod
     from pycontain.pod.controllers import Step
     from pycontain.pod.declared import Declared
     from pycontain.pod.observed import PodSeen
@@ -277,7 +278,8 @@ class Keeper:
         with sandbox.locked(self._layout, identity) as (pod, lock):
             # Who stops a pod holds its lock until it is written down that a user did.
             if not observed.look(self._engine, declared).stopped:
-                sandbox.start(self._layout, pod, lock)
+                with _named(declared):
+                    sandbox.start(self._layout, pod, lock)
 
     def plan(self, declared: Declared, seen: PodSeen | None = None) -> Planned:
         """Return what a declared Pod comes to.
@@ -345,6 +347,8 @@ class Keeper:
 
     def _create(self, declared: Declared, planned: Planned) -> None:
         pod = planned.pod
+        with _named(declared):
+            self._check_way_out(pod)
         if any(one.name == choice.OF_PODS for one in pod.networks):
             self._ensure_network()
         made = self._pods.create(
@@ -359,6 +363,12 @@ class Keeper:
         except BaseException:
             self._pods.discard(made.id, force=True)
             raise
+
+    def _check_way_out(self, pod: Pod) -> None:
+        """See that ports can lead to a pod; where it has no network, why nothing leads out."""
+        is_without = pod.network == "none" != self._engine.settings.network
+        if pod.publish and is_without:
+            outside.check()
 
     def _ensure_network(self) -> None:
         networks = self._engine.networks
@@ -432,9 +442,19 @@ class Keeper:
             one.pod
             for one in self.declarations.list("Pod", problems=[])
             if one.uid != declared.uid and not alone.isdisjoint(claims.names_of(one.pod))
-            and not controllers.is_finished(one, observed.look(self._engine, one))
+            and self._comes_before(one, declared)
         ]  # fmt: skip
         claims.check_users(declared.pod, named, others)
+
+    def _comes_before(self, other: Declared, declared: Declared) -> bool:
+        """Whether another Pod has what only one can have: it is there, or was declared first. Of
+        two that wait for each other none would begin.
+        """
+        seen = observed.look(self._engine, other)
+        if controllers.is_finished(other, seen):
+            return False
+        is_there = any(one.state != "absent" for one in seen.containers.values())
+        return is_there or (other.created, other.uid) < (declared.created, declared.uid)
 
     def _make(self, declared: Declared, seen: PodSeen, member: Member) -> str:
         top = self._layout.pod(seen.id).volumes
@@ -645,13 +665,13 @@ def _has_limits(pod: Declared) -> bool:
 
 
 @contextlib.contextmanager
-def _named(declared: Declared, container: str) -> Iterator[None]:
+def _named(declared: Declared, container: str = "") -> Iterator[None]:
     """Name pod and container in an error, which is of an option or a program, and knows neither."""
     try:
         yield
     except PycontainError as err:
         said = f"container {container}: {err.message}" if container else err.message
-        err.message = f"pod {declared.name}: {said}"
+        err.message = reasons.titled(f"pod {declared.name}", said)
         raise
 
 
@@ -668,14 +688,22 @@ def _in_words(err: PycontainError) -> str:
 
 
 def in_threads(act: Callable[[T], object], several: Sequence[T]) -> list[PycontainError]:
-    """Do `act` for all at once, each in a thread; return what was in the way."""
+    """Do `act` for all at once, each in a thread; return what was in the way.
+
+    What nobody foresaw is raised here, once all have ended.
+    """
     failures: list[PycontainError] = []
+    others: list[Exception] = []
 
     def one(what: T) -> None:
         try:
             act(what)
         except PycontainError as err:
             failures.append(err)
+        except Exception as err:  # noqa: BLE001 - raised below, in the caller's thread
+            others.append(err)
 
     together([partial(one, what) for what in several])
+    for other in others:
+        raise other
     return failures

@@ -241,6 +241,7 @@ def _checked(one: kube.Object) -> kube.Object:
     if isinstance(one, kube.Deployment):
         return _checked_deployment(one)
     if isinstance(one, kube.PersistentVolumeClaim):
+        _check_volume_name("metadata.name", one.name)
         _check_claim(one.spec)
         return one
     return _checked_data(one)
@@ -327,8 +328,14 @@ def _told(message: str, given: Any) -> InvalidInput:
     if field:
         said = "unknown field" if field[1] == "contains unknown" else "is missing"
         return InvalidInput(f"{path}{_step(field[2])}: {said}".removeprefix("."))
-    hint = "quote it: '…'" if what.startswith("Expected `str`, got") else None
-    return InvalidInput(f"{path}: {what[:1].lower()}{what[1:]}", hint)
+    return InvalidInput(f"{path}: {what[:1].lower()}{what[1:]}", _hint(what))
+
+
+def _hint(what: str) -> str | None:
+    if what == f"Expected `int` <= {0o777}":
+        return "modes are octal: 0644"
+    is_plain = not what.endswith(("`object`", "`array`"))
+    return "quote it: '…'" if what.startswith("Expected `str`, got") and is_plain else None
 
 
 def _odd_key(given: Any, path: str) -> str:
@@ -448,6 +455,10 @@ def _check_subdomain(path: str, name: str) -> None:
     hint = "lower case letters, digits, - and . within, at most 253"
     good = len(name) <= 253 and _SUBDOMAIN.match(name)
     _check(path, good, f"{name!r} is no DNS-1123 subdomain", hint)
+
+
+def _check_volume_name(path: str, name: str) -> None:
+    _check(path, len(name) > 1, f"{name!r}: is one character only, which no volume can be")
 
 
 def _check_unique(path: str, names: Iterable[object]) -> None:
@@ -744,6 +755,7 @@ def _check_volume(path: str, volume: kube.Volume, spec: kube.PodSpec) -> None:
     if volume.persistent_volume_claim:
         claim = volume.persistent_volume_claim.claim_name
         _check_subdomain(f"{path}.persistentVolumeClaim.claimName", claim)
+        _check_volume_name(f"{path}.persistentVolumeClaim.claimName", claim)
     for name, source in (("configMap", volume.config_map), ("secret", volume.secret)):
         if source is not None:
             named = source.name if isinstance(source, kube.ConfigMapVolume) else source.secret_name

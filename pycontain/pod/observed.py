@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from pycontain.engine import hooks, networks, probes, records, sandbox, supervision
 from pycontain.errors import NotFound
 from pycontain.model.container import UID_LABEL
@@ -196,9 +198,25 @@ def _container(engine: Engine, pod: Pod, name: str, since: _Since) -> ContainerS
     return _seen(view, name, since)
 
 
-def _seen(view: View, name: str, since: _Since) -> ContainerSeen:
-    status = view.status
+def _is_begun_again(view: View) -> bool:
+    """Whether a restart policy starts a container that was being started when it was looked at, or
+    has decided what follows that run by now: it is not the pod's to start.
+    """
+    if supervision.is_begun_again(view.paths):
+        return True
     record = supervision.load(view.paths)
+    if not record.count or record.run != records.last_run(view.paths):
+        return False
+    return records.load_exit(view.paths, record.run) is not None
+
+
+def _seen(view: View, name: str, since: _Since) -> ContainerSeen:
+    status, record = view.status, supervision.load(view.paths)
+    if status.state == "created" and status.record is None and _is_begun_again(view):
+        status, due = replace(status, state="restarting"), record.due
+    else:
+        is_due = status.record is not None and supervision.is_due(record, status.record.run)
+        due = record.due if is_due and status.state == "restarting" else 0
     runs = status.state in ("running", "paused")
     # What was ended with all others has not come to its own end.
     ended = None if runs or record.held else status.record
@@ -210,7 +228,7 @@ def _seen(view: View, name: str, since: _Since) -> ContainerSeen:
         name=name, id=view.container.id, state=status.state, ended=ended, before=before,
         started=status.started if runs else None,
         is_of_this_run=since.has(view, started),
-        restarts=record.count, due=record.due if status.state == "restarting" else 0,
+        restarts=record.count, due=due,
         starting=runs and not hooks.has_begun(view),
         is_started=probed.started, ready=probed.ready, ready_since=probed.since,
         message=probed.message, image_id=view.container.image_id,

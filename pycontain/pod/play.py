@@ -245,6 +245,7 @@ class Kube:
                     claims.release(self._engine, name, force=True)
         return gone
 
+    @told("take down")
     def delete(self, kind: str, name: str) -> Declared:
         """Take an object back, and wait until nothing is left of it.
 
@@ -391,7 +392,7 @@ class Kube:
         # Those of an earlier one of the name are on their way out.
         every = [
             one
-            for one in self._declarations.list("Pod")
+            for one in self._declarations.list("Pod", problems=[])
             if one.owner is not None and (one.owner.kind, one.owner.name) == (kind, name)
         ]
         current = [
@@ -452,12 +453,12 @@ class Kube:
         Returns:
             The Pods that were begun with.
         """
-        found = self._declarations.list("Pod", problems)
-        if not found and not self._declarations.list(problems=problems):
+        every = self._declarations.list(problems=problems)
+        if not every:
             return []
-        self._declarations.resume()
+        self._declarations.resume(every)
         begun = []
-        for declared in found:
+        for declared in (one for one in every if one.kind == "Pod"):
             try:
                 self._keeper.keep(declared.kind, declared.name)
                 begun.append(declared)

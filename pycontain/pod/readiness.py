@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidState, PycontainError
-from pycontain.pod import controllers
+from pycontain.pod import controllers, reasons
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,16 +37,27 @@ def missing(engine: Engine, declared: Declared, seen: PodSeen, problem: Problem 
         if _has_failed(declared, seen, one):
             raise _failure(engine, title, one)
     if problem is not None and problem.tries >= _TRIES:
-        raise InvalidState(f"{title}: {problem.message}")
+        raise InvalidState(reasons.titled(title, problem.message))
     if controllers.is_finished(declared, seen) or controllers.is_ready(declared, seen):
         return ""
     if problem is not None:
-        return f"{title}: {problem.message}"
-    waiting = next((one for one in seen.containers.values() if not one.ready), None)
-    if waiting is None:
-        return f"{title} is not running"
-    said = f": {waiting.message}" if waiting.message else ""
-    return f"{title}: container {waiting.name} is not ready{said}"
+        return reasons.titled(title, problem.message)
+    return f"{title}{_waiting(declared, seen)}"
+
+
+def _waiting(declared: Declared, seen: PodSeen) -> str:
+    """What of a pod is waited for: its first container of init, or one that is not ready."""
+    spec = declared.pod.spec
+    begun = controllers.has_begun(declared, seen)
+    for container in (*spec.init_containers, *spec.containers):
+        one = seen.containers[container.name]
+        if container in spec.containers or controllers.is_sidecar(container):
+            if not one.ready:
+                said = f": {one.message}" if one.message else ""
+                return f": container {one.name} is not ready{said}"
+        elif not begun and not controllers.has_succeeded(one):
+            return f": init container {one.name} has not ended"
+    return " is not running"
 
 
 def _has_failed(declared: Declared, seen: PodSeen, one: ContainerSeen) -> bool:

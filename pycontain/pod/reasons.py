@@ -31,6 +31,11 @@ OF_MAKING = (
 """Why a container is not made, and those after it neither."""
 
 
+def titled(title: str, message: str) -> str:
+    """Return a message that begins with what it is about, once."""
+    return message if message.startswith(f"{title}: ") else f"{title}: {message}"
+
+
 class Blocked(Exception):
     """A step failed; raised to who takes the steps, who raises `error`.
 

@@ -137,9 +137,13 @@ class _Order:
             self.ended.append(view.container.name)
 
     def _end_pod(self, pod: PodView) -> None:
-        with _locked(self._engine, pod):
-            self._end_members(pod)
-            self._end_shared(pod)
+        try:
+            with _locked(self._engine, pod):
+                self._end_members(pod)
+                self._end_shared(pod)
+        except PycontainError as err:
+            self._failed.add(pod.pod.id)
+            self.problems.append(err)
 
     def _end_members(self, pod: PodView) -> None:
         sidecars, began = _sidecars(self._engine, pod), time.monotonic()
@@ -209,8 +213,7 @@ def _sidecars(engine: Engine, pod: PodView) -> Sequence[View]:
         return ()  # damaged: nobody knows an order
     if declared is None:
         return ()
-    names = {one.name for one in declared.pod.spec.init_containers if is_sidecar(one)}
-    return [
-        view for view in pod.members
-        if view.container.options.labels.get(CONTAINER_LABEL) in names
-    ]  # fmt: skip
+    # Not in the order in which they were made: one that was removed has been made again.
+    members = {view.container.options.labels.get(CONTAINER_LABEL): view for view in pod.members}
+    names = [one.name for one in declared.pod.spec.init_containers if is_sidecar(one)]
+    return [members[name] for name in names if name in members]

@@ -340,7 +340,7 @@ def _reason(problem: Problem, one: ContainerSeen) -> str:
 
 def _restarts(one: ContainerSeen) -> int:
     """How many times a container was started again; one that is due is counted already."""
-    return max(0, one.restarts - (one.state == "restarting"))
+    return max(0, one.restarts - (one.state == "restarting" and one.due > 0))
 
 
 def _last_state(one: ContainerSeen, state: ContainerState) -> ContainerState:

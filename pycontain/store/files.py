@@ -187,11 +187,12 @@ def overwrite(path: str, data: bytes) -> None:
     file. It is on disk when this returns; who is killed in between leaves it torn.
 
     Raises:
-        StoreError: there is no such file, or even for that there is no room.
+        StoreError: there is no such file, or even for that there is no room: it is as it was.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            _make_room(fd, len(data))
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(fd, rest) :]
@@ -201,6 +202,21 @@ def overwrite(path: str, data: bytes) -> None:
             os.close(fd)
     except OSError as err:
         raise store_error("write", path, err) from err
+
+
+def _make_room(fd: int, size: int) -> None:
+    """See that a file can have so many bytes, or leave it as it was.
+
+    posix_fallocate(3) reads, too, on file systems that have no fallocate(2).
+    """
+    info = os.fstat(fd)
+    if size <= info.st_blocks * 512:  # stat(2), whatever the file system's own
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        os.ftruncate(fd, info.st_size)
+        raise
 
 
 def write_new(path: str, data: bytes, mode: int = 0o600) -> None:

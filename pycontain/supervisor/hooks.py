@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pycontain.supervisor.loop import Loop
 
 _LATER = 1.0  # seconds until what the machine was too short of is tried again
+_SOON = 0.1  # seconds, of which the end of a container takes milliseconds
 
 
 class Hooks:
@@ -107,7 +108,7 @@ class Hooks:
         if outcome is not None and not isinstance(outcome, (PycontainError, OSError)):
             raise outcome
         # What went wrong is told, or met again; the container stays in our care until then.
-        wait = _LATER if isinstance(outcome, BaseException) else 0.0
+        wait = _LATER if isinstance(outcome, BaseException) else _SOON
         self._loop.at(wait, lambda: self._again(identity))
 
     def _again(self, identity: str) -> None:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 _MOST_THREADS = 64  # they live while there are jobs; an idle supervisor has one thread
 _STALLED = 1.0  # seconds after which jobs that nobody has taken get more threads
 _MOST_TIMERS = 64  # after which those that were cancelled are looked for
+_LONGEST = 86400.0  # seconds of one wait: epoll_wait(2) has an int of milliseconds, 24.8 days
 
 
 class Timer:
@@ -203,10 +204,12 @@ class Loop:
         self._call_due()
 
     def _timeout(self) -> float | None:
-        """Seconds until the next timer; None where there is none."""
+        """Seconds until the next timer, or the next look at it; None where there is none."""
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        if not self._timers:
+            return None
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST)
 
     def _call_due(self) -> None:
         now = time.monotonic()

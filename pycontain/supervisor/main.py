@@ -183,6 +183,7 @@ class Supervisor:
     def _hear(self) -> None:
         # Asked before the journal is read: what is appended after it makes it readable again.
         self._watch.clear()
+        knew = self._kube is not None
         touched: dict[str, str] = {}
         try:
             for line in self._reader.lines():
@@ -202,6 +203,8 @@ class Supervisor:
             self._others.clear()
             self._look_at_all()
             self._look_at_declared(again=True)
+        if not knew and self._kube is not None:
+            self._look_at_declared()  # what is kept from now on was declared before
         for identity in touched:
             if identity not in self._others:
                 self._look(identity)

@@ -154,7 +154,8 @@ class _Run:
                 return False
             found = after(self.probes, kind, probe, self.record)
             if found.failed and documents.is_ending(self.view.paths, self.record.run):
-                return False  # somebody stops it: Kubernetes asks no more then
+                # Somebody stops it: only the streak is noted, lest that one is killed.
+                found = replace(found, failed="", ready=self.record.ready, since=self.record.since)
             if not documents.save(self.view.paths, found):
                 return False
             self.record = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import leaks
@@ -106,9 +107,24 @@ def stocked(cache: str, tmp_path: Path) -> Iterator[Store]:
     store = Store(str(tmp_path))
     yield store
     store.clear()
-    left = store.leftovers()
-    assert not left, left
-    shutil.rmtree(store.root)
+    # What removes a container by itself, its monitor's clean-up, may be at the last of it.
+    end = time.monotonic() + leaks.SETTLE
+    while left := store.leftovers():
+        assert time.monotonic() < end, left
+        time.sleep(0.01)
+    remove(store.root)
+
+
+def remove(folder: str) -> None:
+    """Remove a folder in which what is ending may still make or remove something."""
+    end = time.monotonic() + leaks.SETTLE
+    while os.path.lexists(folder):
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +40,17 @@ def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> N
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """A port that nobody has, below those that the kernel gives to connections and to who asks for
+    any (ip(7), ip_local_port_range): by chance nobody gets it meanwhile.
+    """
+    while True:
+        port = 20_000 + int.from_bytes(os.urandom(2)) % 12_000
+        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 class Store:

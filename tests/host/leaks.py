@@ -232,7 +232,7 @@ def before_session(session: Session) -> Things:
     counted: Callable[[int], bool] = (lambda _: True) if QUIET else session.owns
     return {
         "cgroup": our_cgroups(session),
-        "mount": mounts(None),
+        "mount": mounts(session if SHARED else None),
         "link": links(),
         "process": processes(session, counted),
     }

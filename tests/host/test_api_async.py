@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness import PATIENCE
 
 from pycontain import AsyncEngine
 from pycontain.errors import CommandNotFound, TimedOut
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.host
 
 
 def play(coroutine: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(coroutine, 60))
+    asyncio.run(asyncio.wait_for(coroutine, PATIENCE))
 
 
 def ids(engine: Engine) -> list[str]:
@@ -44,7 +45,7 @@ def test_many_at_once(engine: Engine) -> None:
 
 def test_the_loop_goes_on_meanwhile(engine: Engine) -> None:
     async def main() -> None:
-        run = asyncio.create_task(AsyncEngine(engine).run("busybox", ["sleep", "0.5"]))
+        run = asyncio.create_task(AsyncEngine(engine).run("busybox", ["sleep", "2"]))
         ticks = 0
         while not run.done():
             await asyncio.sleep(0.01)

@@ -429,6 +429,7 @@ def test_it_changes_nothing_of_the_program(user: User) -> None:
             raise AssertionError("there is a child")
         engine.close()
         until(lambda: workers() == set())
+        until(lambda: threading.active_count() == before[-1])
         assert looks() == before, (looks(), before)
         """,
     )
@@ -460,7 +461,7 @@ def test_a_killed_worker_is_named_and_another_is_started(user: User) -> None:
         """
         with engine.start("busybox", idle=True) as box:
             [worker] = workers()
-            kill = threading.Timer(0.3, os.kill, (worker, signal.SIGKILL))
+            kill = threading.Timer(1, os.kill, (worker, signal.SIGKILL))
             kill.start()
             try:
                 box.wait()
@@ -521,8 +522,8 @@ def test_an_interrupt_is_the_programs_own(user: User) -> None:
         [worker] = workers()
         for delay in (0.01, 0.03, 0.06, 0.1, 0.2, 0.4):
             timer = threading.Timer(delay, os.killpg, (0, signal.SIGINT))
-            timer.start()
             try:
+                timer.start()
                 engine.run("busybox", ["sleep", "1000"])
             except KeyboardInterrupt:
                 print("interrupted")

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import collect, proc_field, wait_until
+from harness import PATIENCE, collect, proc_field, wait_until
 
 from pycontain.model.container import RunOptions
 
@@ -53,8 +53,10 @@ def test_output_from_now_on(store: Store, echo: str) -> None:
 
 
 def test_all_hear_the_end(store: Store) -> None:
-    identity = store.detach("sh", "-c", "sleep 0.5; echo bye; echo err >&2; exit 6")
+    script = "read line; echo bye; echo err >&2; exit 6"
+    identity = store.detach("sh", "-c", script, interactive=True)
     clients = [ready(store.containers.attach(identity)) for _ in range(5)]
+    clients[0].write_stdin(b"go\n")
     for client in clients:
         found = collect(client)
         client.close()
@@ -97,11 +99,13 @@ def test_a_closed_client_does_not_close_the_input(store: Store, echo: str) -> No
 
 def test_a_slow_onlooker_never_blocks_and_is_told(store: Store) -> None:
     size = 20_000_000
-    identity = store.detach("sh", "-c", f"sleep 0.5; head -c {size} /dev/zero; echo; echo end")
+    script = f"read line; head -c {size} /dev/zero; echo; echo end"
+    identity = store.detach("sh", "-c", script, interactive=True)
     client = ready(store.containers.attach(identity))
-    begin = time.monotonic()
-    assert store.containers.wait(identity) == 0  # although the client has read nothing
-    assert time.monotonic() - begin < 30
+    client.write_stdin(b"go\n")
+    ended = store.containers.await_end(identity, timeout=PATIENCE)
+    assert ended is not None  # although the client has read nothing
+    assert ended.code == 0
     found = collect(client)
     client.close()
     assert found.lagged > 0
@@ -111,15 +115,20 @@ def test_a_slow_onlooker_never_blocks_and_is_told(store: Store) -> None:
 
 def test_a_slow_onlooker_that_reads_on_is_told_how_much(store: Store) -> None:
     total = 5_000_000
-    script = f"sleep 0.5; head -c {total} /dev/zero; sleep 2; echo end; sleep 0.2"
-    identity = store.detach("sh", "-c", script, log_driver="none")
+    script = f"read line; head -c {total} /dev/zero; >/said; read line; echo end; read line"
+    identity = store.detach("sh", "-c", script, log_driver="none", interactive=True)
     client = ready(store.containers.attach(identity))
-    time.sleep(1.5)
-    found = collect(client)
+    client.write_stdin(b"go\n")
+    said = f"{store.view(identity).paths.upper}/said"
+    wait_until(lambda: os.path.exists(said))
+    begun = collect(client, until=b"\0")  # reads on, so there is room again
+    client.write_stdin(b"on\n")
+    found = collect(client, until=b"end\n")
     client.close()
-    assert found.lagged > 0
+    assert begun.lagged + found.lagged > 0
     assert found.stdout.endswith(b"end\n")
-    assert len(found.stdout) + found.lagged == total + 4
+    whole = len(begun.stdout) + begun.lagged + len(found.stdout) + found.lagged
+    assert whole == total + 4
 
 
 def test_an_owner_that_is_slow_loses_nothing(store: Store) -> None:
@@ -193,7 +202,7 @@ def test_a_client_that_sends_nonsense_is_dropped_alone(store: Store, echo: str) 
 
 
 def test_input_that_the_container_does_not_take_blocks_only_its_sender(store: Store) -> None:
-    identity = store.detach("sh", "-c", "sleep 1; wc -c", interactive=True)
+    identity = store.detach(interactive=True)
     writer = ready(store.containers.attach(identity))
     watcher = ready(store.containers.attach(identity))
     sent = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -106,6 +107,7 @@ def test_a_recycled_pid_of_a_container_that_runs(
     store: Store, bystander: subprocess.Popen[bytes]
 ) -> None:
     """Only the process's record is wrong, its monitor lives: nothing else is signalled."""
+    time.sleep(0.05)  # starts are told in hundredths of a second (proc_pid_stat(5))
     identity = store.detach()
     record = forge(store, identity, pid=bystander.pid)
     assert record.pid_start != process.start_time(bystander.pid)
@@ -177,7 +179,7 @@ def test_after_a_reboot_the_state_folder_is_empty(store: Store) -> None:
 
 def test_a_zombie_is_not_alive(store: Store) -> None:
     child = subprocess.Popen(["true"])
-    time.sleep(0.1)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     try:
         assert process.start_time(child.pid) is None
         assert process.open_process(child.pid, 1) is None

@@ -10,9 +10,9 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import CommandLine, proc_field, wait_until
+from harness import CommandLine, free_port, proc_field, wait_until
 
-from pycontain.engine import supervision
+from pycontain.engine import records, sandbox, supervision
 from pycontain.errors import (
     Conflict,
     InvalidInput,
@@ -362,9 +362,7 @@ def test_a_container_that_ends_is_started_again(store: Store, kube: Kube) -> Non
 
 
 def test_a_host_port_leads_in(kube: Kube) -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = bound.getsockname()[1]
+    port = free_port()
     container = f"""ports: [{{containerPort: 80, hostPort: {port}, hostIP: 127.0.0.1}}]
     command: [sh, -c, "while :; do echo from $HOSTNAME | nc -l -p 80; done"]"""
     play(kube, pod(container=container))
@@ -425,9 +423,10 @@ def apply(kube: Kube, text: str) -> list[Applied]:
     return applied
 
 
-def pids(store: Store, pods: Pods) -> dict[str, int]:
+def pids(store: Store) -> dict[str, int]:
     """First processes of the containers that run, by name."""
-    return {name: store.run_record(name).pid for name in running(store)}
+    found = {view.container.name: records.load_run(view.paths) for view in store.containers.list()}
+    return {name: record.pid for name, record in found.items() if record is not None}
 
 
 def test_what_is_killed_or_removed_comes_back(store: Store, pods: Pods, kube: Kube) -> None:
@@ -435,7 +434,7 @@ def test_what_is_killed_or_removed_comes_back(store: Store, pods: Pods, kube: Ku
     before = pods.get("web")
     first = store.run_record("web-server").pid
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: pids(store, pods).get("web-server", first) != first)
+    wait_until(lambda: pids(store).get("web-server", first) != first)
     assert sh(store, "web-server", "cat /shared/b") == "init\n"
 
     holder = supervision_of_sandbox(store, before.pod.id)
@@ -455,8 +454,6 @@ def test_what_is_killed_or_removed_comes_back(store: Store, pods: Pods, kube: Ku
 
 def supervision_of_sandbox(store: Store, identity: str) -> int:
     """Pid of what holds a pod's sandbox; 0 where nothing does."""
-    from pycontain.engine import records, sandbox
-
     record = records.load_run(store.layout.pod(identity))
     return record.monitor if record and sandbox.state(store.layout, identity) == "running" else 0
 
@@ -468,8 +465,10 @@ def test_a_supervisor_that_is_killed_is_followed_by_another(store: Store, kube: 
     os.kill(found[0], signal.SIGKILL)
     wait_until(lambda: process.start_time(found[0]) != found[1])
     victim = running(store)[0]
-    os.kill(store.run_record(victim).pid, signal.SIGKILL)  # its monitor wakes the next one
+    before = store.run_record(victim).pid
+    os.kill(before, signal.SIGKILL)  # its monitor wakes the next one
     wait_until(lambda: supervision.lives(store.layout))
+    wait_until(lambda: pids(store).get(victim, before) != before)
     kube.await_ready([("Deployment", "many")], timeout=60)
     assert len(running(store)) == 3
 
@@ -524,6 +523,7 @@ def test_what_a_user_stops_stays_so_and_begins_in_its_order(
     assert running(store) == []
     assert pods.start("web") == []
     kube.await_ready([("Pod", "web")], timeout=60)
+    wait_until(lambda: store.log("web-server").count(b"init") >= 2)
     assert store.log("web-server").count(b"init") == 2
     store.containers.stop("web-cache")
     wait_until(lambda: running(store) == ["web-server"])

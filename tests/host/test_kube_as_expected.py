@@ -101,6 +101,7 @@ def test_what_is_expected(
     assert sh(store, "web-by", "touch /data/x; stat -c %u /data/x") == ["1234"]
     # of a claim that nobody declared
     assert sh(store, "web-by", "touch /loose/x; stat -c %a /loose") == ["777"]
+    wait_until(lambda: store.log("web-by") == b"by\n")
     logs = pycontain("kube", "logs", "web")
     assert (logs.stdout, logs.stderr) == (b"by\n", b"")
     _check_what_is_got_changes_nothing(pycontain)

@@ -55,8 +55,11 @@ def claim(storage: str = "1Gi", **spec: Any) -> kube.PersistentVolumeClaim:
 
 
 def read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read()
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:  # nobody has written it yet
+        return ""
 
 
 @pytest.fixture
@@ -120,10 +123,11 @@ def test_pods_have_what_was_claimed(store: Store, play: Any) -> None:
     assert done.returncode == 0, done
     assert b"PersistentVolumeClaim/data: spec.resources.requests.storage: noted" in done.stderr
     assert store.engine.volumes.get("data").labels["team"] == "a"
+    names = f"{store.engine.volumes.paths('data').data}/names"
+    wait_until(lambda: read(names) == "one\n")
     assert play("down", "one").returncode == 0
     assert os.path.exists(store.engine.volumes.paths("data").data)
     assert play("play", "two").returncode == 0
-    names = f"{store.engine.volumes.paths('data').data}/names"
     wait_until(lambda: read(names) == "one\ntwo\n")
     assert play("down", "two", "--force").returncode == 0
     assert not store.engine.volumes.exists("data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,8 +97,68 @@ def said(done: subprocess.CompletedProcess[bytes], code: int = 0) -> str:
     return done.stdout.decode()
 
 
+def complaint(done: subprocess.CompletedProcess[bytes], code: int) -> bytes:
+    assert (done.returncode, done.stdout) == (code, b""), done
+    return done.stderr
+
+
 def cells(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
+
+
+# ---- files ----
+
+
+def test_files_are_named_as_with_kubectl(
+    kube: Kube, pycontain: CommandLine, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "objects.yaml")
+
+    def write(mode: str) -> None:
+        text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {mode: %s}\n"
+        Path(path).write_text(text % mode)
+
+    def dry() -> str:
+        return said(pycontain("kube", "apply", "--dry-run", "-f", path))
+
+    write("slow")
+    assert dry() == "configmap/c created (dry run)\n"
+    assert said(pycontain("kube", "apply", "-f", path)) == "configmap/c created\n"
+    assert dry() == "configmap/c unchanged (dry run)\n"
+    write("fast")
+    assert dry() == "configmap/c configured (dry run)\n"
+    assert "slow" in said(pycontain("kube", "get", "-o", "yaml", "cm", "c"))
+    assert said(pycontain("kube", "delete", "-f", path)) == "configmap/c deleted\n"
+    assert said(pycontain("kube", "delete", "-f", path)) == ""
+    for words in (
+        ("apply",),
+        ("apply", "-f", path, path),
+        ("delete",),
+        ("delete", "-f", path, "c"),
+    ):
+        assert b"requires" in complaint(pycontain("kube", *words), 1)
+
+
+def test_what_is_no_file(pycontain: CommandLine, tmp_path: Path) -> None:
+    words = complaint(pycontain("kube", "apply", str(tmp_path)), 125).decode()
+    assert (
+        words
+        == f"pycontain: read {tmp_path}: is a directory\nhint: give the files in it one by one\n"
+    )
+    empty = complaint(pycontain("kube", "apply", "-", input=b"# nothing\n"), 125)
+    assert empty == b"pycontain: standard input: there is no object in it\n"
+    path = tmp_path / "wrong.yaml"
+    path.write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndatas: {}\n")
+    wrong = complaint(pycontain("kube", "apply", str(path)), 125).decode()
+    assert wrong == f"pycontain: {path}: document 1 (line 1): ConfigMap/c: datas: unknown field\n"
+    words = complaint(pycontain("kube", "down", "https://name.invalid/a?b&c"), 125).decode()
+    assert "| pycontain kube … -" in words and "'https://name.invalid/a?b&c'" in words
+
+
+def test_lines_of_pods_are_counted_in_numbers(kube: Kube, pycontain: CommandLine) -> None:
+    said(pycontain("pod", "create", "--name", "few"))
+    assert said(pycontain("pod", "logs", "--tail", "-1", "few")) == ""
+    assert b"not a number" in complaint(pycontain("pod", "logs", "--tail", "ten", "few"), 125)
 
 
 # ---- looking ----
@@ -206,6 +267,24 @@ def _check_logs(pycontain: CommandLine) -> None:
     assert b"there are first, server, cache" in missing.stderr
 
 
+def test_logs_of_what_has_not_begun(kube: Kube, pycontain: CommandLine) -> None:
+    waiting = """
+apiVersion: v1
+kind: Pod
+metadata: {name: waits}
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 0
+  initContainers: [{name: first, image: busybox, command: [sleep, "1000"]}]
+  containers: [{name: one, image: busybox, command: [sleep, "1000"]}]
+"""
+    kube.play(manifest.parse(waiting).objects)
+    assert said(pycontain("kube", "logs", "-c", "first", "waits")) == ""
+    assert said(pycontain("kube", "logs", "--all-containers", "waits")) == ""
+    words = complaint(pycontain("kube", "logs", "waits"), 125)
+    assert b"container one of pod waits has not been started yet" in words
+
+
 def test_watching(kube: Kube, pycontain: CommandLine) -> None:
     small = """
 apiVersion: v1
@@ -219,10 +298,14 @@ spec:
     watch = pycontain.start("kube", "get", "-w", "pods", stdout=subprocess.PIPE)
     try:
         assert watch.stdout is not None
-        assert watch.stdout.readline().split()[0] == b"NAME"
+        heading = watch.stdout.readline()
+        assert heading.split()[0] == b"NAME"
         assert watch.stdout.readline().split()[:3] == [b"one", b"1/1", b"Running"]
         kube.play(manifest.parse(small.replace("NAME", "two")).objects)
-        line = watch.stdout.readline().split()
+        first = watch.stdout.readline()
+        line = first.split()
+        assert first.index(line[1]) == heading.index(b"READY")
+        line = first.split()
         assert line[0] == b"two"  # and no heading again
         while line[2] != b"Running":
             line = watch.stdout.readline().split()
@@ -289,9 +372,11 @@ spec:
         "Failed",
         "Succeeded",
     ]
-    text = said(pycontain("kube", "describe", "pod/loops"))
-    assert "Last State:     Terminated" in text
-    assert "Exit Code:    3" in text
+    # While it waits; it may just be running again.
+    wait_until(
+        lambda: "Last State:     Terminated" in said(pycontain("kube", "describe", "pod/loops"))
+    )
+    assert "Exit Code:    3" in said(pycontain("kube", "describe", "pod/loops"))
 
     def recovered() -> kube_status.ContainerStatus:
         one = declarations.get("Pod", "recovers")

@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import FOREVER, proc_field, wait_until
+from harness import FOREVER, PATIENCE, proc_field, wait_until
+from leaks import text
 
 from pycontain.kernel import process
 from pycontain.model.container import ExecOptions
@@ -44,7 +45,7 @@ def test_killed_the_container_is_lost_and_said_to_be(store: Store) -> None:
     identity = store.detach()
     record = store.run_record(identity)
     os.kill(record.monitor, signal.SIGKILL)
-    wait_until(lambda: not is_alive(record.pid), 5)
+    wait_until(lambda: not is_alive(record.pid))
     status = store.view(identity).status
     assert status.state == "exited"
     assert status.record is not None
@@ -73,11 +74,12 @@ def test_killed_no_line_that_it_had_read_is_lost(store: Store) -> None:
     script = "i=0; while :; do echo line $i; i=$((i+1)); done"
     for _ in range(3):
         identity = store.detach("sh", "-c", script, log_max_size=0)
-        time.sleep(0.3)
+        log = store.view(identity).paths.log
+        wait_until(lambda: os.path.getsize(log) > 100_000)  # noqa: B023
         os.kill(store.run_record(identity).monitor, signal.SIGKILL)
         store.containers.wait(identity)
         lines = store.log(identity).splitlines()
-        assert len(lines) > 100
+        assert len(lines) > 1000
         assert lines[:-1] == [b"line %d" % n for n in range(len(lines) - 1)]
         store.containers.remove(identity)
 
@@ -85,7 +87,7 @@ def test_killed_no_line_that_it_had_read_is_lost(store: Store) -> None:
 @pytest.mark.parametrize("driver", ["k8s-file", "json-file"])
 def test_killed_what_was_written_long_before_is_there(store: Store, driver: str) -> None:
     identity = store.detach("sh", "-c", "printf begun; sleep 1000", log_driver=driver)
-    wait_until(lambda: store.log(identity) == b"begun", 5)
+    wait_until(lambda: store.log(identity) == b"begun")
     os.kill(store.run_record(identity).monitor, signal.SIGKILL)
     store.containers.wait(identity)
     assert store.log(identity) == b"begun"
@@ -95,7 +97,7 @@ def test_killed_with_rm_the_next_command_cleans_up(store: Store) -> None:
     identity = store.detach(remove=True)
     record = store.run_record(identity)
     os.kill(record.monitor, signal.SIGKILL)
-    wait_until(lambda: not is_alive(record.pid), 5)
+    wait_until(lambda: not is_alive(record.pid))
     store.containers.list()
     assert store.leftovers() == []
 
@@ -120,7 +122,7 @@ def test_idle_it_is_small(store: Store) -> None:
 def test_busy_it_stays_small(store: Store) -> None:
     identity = store.detach("sh", "-c", "seq 1 500000; sleep 1000", log_driver="json-file")
     monitor = store.run_record(identity).monitor
-    wait_until(lambda: store.log(identity, tail=1) == b"500000\n", 30)
+    wait_until(lambda: store.log(identity, tail=1) == b"500000\n")
     assert int(proc_field(monitor, "VmHWM")) < 4096
 
 
@@ -149,39 +151,43 @@ def test_it_is_gone_soon_after_its_container(store: Store) -> None:
     identity = store.detach("true")
     record = store.run_record(identity)
     store.containers.wait(identity)
-    wait_until(lambda: not is_alive(record.monitor), 3)
+    wait_until(lambda: not is_alive(record.monitor))
 
 
 def test_an_execs_monitor_is_gone_with_its_command(store: Store) -> None:
-    identity = store.detach()
-    store.containers.exec(identity, ExecOptions(command=("sleep", "0.3"), detach=True))
+    name = f"executed-{os.getpid()}"
+    identity = store.detach(name=name)
+    command = ("sh", "-c", "until [ -e /go ]; do sleep 0.05; done")
+    store.containers.exec(identity, ExecOptions(command=command, detach=True))
 
-    def monitors() -> int:
-        found = subprocess.run(["pgrep", "-fc", "pycontain-exec"], capture_output=True, check=False)
-        return int(found.stdout)
+    def monitors() -> bytes:
+        words = ["pgrep", "-f", f"^pycontain-exec {name}"]
+        return subprocess.run(words, capture_output=True, check=False).stdout
 
-    before = monitors()
-    assert before >= 1
-    wait_until(lambda: monitors() < before, 5)
+    assert len(monitors().split()) == 1
+    with store.containers.tree(identity) as files:
+        files.write("/go", b"")
+    wait_until(lambda: not monitors())
 
 
 def test_a_background_writer_outside_does_not_hold_the_end_up(store: Store) -> None:
-    """A pipe that somebody outside keeps open and writes to: the end is told within seconds."""
-    identity = store.detach("sleep", "0.6")
+    """A pipe that somebody outside keeps open and writes to: the end is told all the same."""
+    identity = store.detach("sh", "-c", "until [ -e /go ]; do sleep 0.05; done")
     pid = store.run_record(identity).pid
     held = os.open(f"/proc/{pid}/fd/1", os.O_WRONLY)
     try:
-        begin = time.monotonic()
-        store.containers.wait(identity)
-        assert time.monotonic() - begin < 8
+        with store.containers.tree(identity) as files:
+            files.write("/go", b"")
+        assert store.containers.await_end(identity, timeout=PATIENCE) is not None
     finally:
         os.close(held)
 
 
 def test_orphans_are_reaped(store: Store) -> None:
     """--pid host: what the container's processes leave behind is the monitor's to reap."""
-    identity = store.detach("sh", "-c", "(sleep 0.1 & ) ; (sleep 0.1 &) ; sleep 1000", pid="host")
-    monitor = store.run_record(identity).monitor
-    time.sleep(0.5)
-    with open(f"/proc/{monitor}/task/{monitor}/children") as file:
-        assert file.read().split() == [str(store.run_record(identity).pid)]
+    script = "(sleep 0.1 & ) ; (sleep 0.1 &) ; echo made; sleep 1000"
+    identity = store.detach("sh", "-c", script, pid="host")
+    record = store.run_record(identity)
+    wait_until(lambda: store.log(identity) == b"made\n")  # they are the monitor's by now
+    children = f"/proc/{record.monitor}/task/{record.monitor}/children"
+    wait_until(lambda: text(children).split() == [str(record.pid)])

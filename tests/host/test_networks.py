@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import isolated
 import leaks
 import pytest
-from harness import FOREVER, python_env, wait_until
+from harness import FOREVER, free_port, python_env, wait_until
 
 from pycontain.engine import networks, records, resolving
 from pycontain.errors import Conflict, InvalidInput, NotFound
@@ -149,7 +149,7 @@ def test_containers_of_a_network_reach_each_other_and_the_host(store: Store) -> 
     client = store.detach(*FOREVER, **chosen("web"), name="two")
     wait_until(lambda: reaches(store, client, address(store, "one")))
     gateway = network.subnets[0].gateway
-    assert store.exec(client, "ping", "-c", "1", "-W", "3", gateway).code == 0
+    assert store.exec(client, "ping", "-c", "1", "-W", "30", gateway).code == 0
     assert (place(store, "two").device, place(store, "two").gateways) == (
         network.interface,
         (gateway,),
@@ -161,7 +161,7 @@ def test_containers_of_a_network_reach_each_other_and_the_host(store: Store) -> 
 def test_the_outside_is_reached_with_the_hosts_address(store: Store, outside: Outside) -> None:
     make(store, "web")
     outside.serve(8080)
-    said = store.sh(f"nc -w 5 {outside.address} 8080 </dev/null", **chosen("web"))
+    said = store.sh(f"nc -w 30 {outside.address} 8080 </dev/null", **chosen("web"))
     assert said == outside.here
 
 
@@ -209,8 +209,8 @@ def test_ipv6(store: Store) -> None:
     assert len(network.subnets) == 2
     one = store.detach(*FOREVER, **chosen("six"), name="one")
     target = address(store, "one", six=True)
-    assert store.exec(one, "ping", "-c", "1", "-W", "3", network.subnets[1].gateway).code == 0
-    store.sh(f"ping -c 1 -W 3 {target}", **chosen("six"))
+    assert store.exec(one, "ping", "-c", "1", "-W", "30", network.subnets[1].gateway).code == 0
+    store.sh(f"ping -c 1 -W 30 {target}", **chosen("six"))
     settings = "/proc/sys/net/ipv6/conf/eth0"
     assert store.sh(f"cat {settings}/accept_ra", **chosen("six")) == "0\n"
     make(store, "four")
@@ -269,9 +269,7 @@ def test_who_goes_on_sending_reaches_a_port_that_leads_elsewhere_by_now(
     store: Store, outside: Outside, tmp_path: Path
 ) -> None:
     make(store, "web")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_DGRAM)
     published = Publish(protocol="udp", first=port, last=port, target=53)
     ref = store.detach(*FOREVER, publish=(published,), **chosen("web"))
     heard = tmp_path / "heard"
@@ -298,7 +296,7 @@ def test_macvlan_is_on_the_network_of_its_parent(store: Store, outside: Outside)
         ranges=["198.51.100.128/25"], options={"parent": outside.device},
     )  # fmt: skip
     outside.serve(8080)
-    said = store.sh(f"nc -w 5 {outside.address} 8080 </dev/null", **chosen("lan"))
+    said = store.sh(f"nc -w 30 {outside.address} 8080 </dev/null", **chosen("lan"))
     assert said == "198.51.100.128"
 
 
@@ -329,7 +327,7 @@ def test_many_at_once_get_an_address_each(store: Store) -> None:
         list(pool.map(lambda one: store.containers.remove(one.id, force=True), members))
     assert store.engine.networks.view("web").members == ()
     wait_until(lambda: netlink.get_link(network.interface) is None)
-    assert networks.table(store.layout) not in tables()
+    wait_until(lambda: networks.table(store.layout) not in tables())
 
 
 @pytest.mark.slow
@@ -393,7 +391,7 @@ def test_what_ends_by_itself_leaves_nothing(store: Store) -> None:
     store.detach("true", **chosen("web"), remove=True)
     store.detach("true", **chosen("web"))
     wait_until(lambda: netlink.get_link(network.interface) is None)
-    assert networks.table(store.layout) not in tables()
+    wait_until(lambda: networks.table(store.layout) not in tables())
     folder = f"{store.layout.state_networks}/{network.id}"
     assert not [name for name in os.listdir(folder) if "." in name]
 
@@ -424,7 +422,7 @@ def test_names_come_and_go(store: Store) -> None:
     for name in ("one", "ONE", "uno", one[:12], "one.web"):
         assert set(looked_up(store, client, name)) == both, name
     # as programs ask: musl's or glibc's getaddrinfo
-    assert store.exec(client, "ping", "-c", "1", "-W", "3", "uno").code == 0
+    assert store.exec(client, "ping", "-c", "1", "-W", "30", "uno").code == 0
     other = store.detach(*FOREVER, **chosen("web", aliases=("db",)), name="other")
     assert len(looked_up(store, client, "db")) == 4
     store.containers.kill(other, 9)
@@ -769,7 +767,7 @@ def test_names_work_under_a_firewall_that_drops_by_default(
         machine.do("sh", "-ec", told.partition("hint: ")[2])
         try:
             do("run", "-d", "--name", "one", "--network", "web", "busybox", *FOREVER)
-            script = "nslookup one && ping -qc1 -W 5 one && nslookup any.example"
+            script = "nslookup one && ping -qc1 -W 30 one && nslookup any.example"
             said, _ = do("run", "--rm", "--network", "web", "busybox", "sh", "-c", script)
             assert " 0% packet loss" in said
             assert isolated.ANSWER in said

@@ -42,7 +42,13 @@ def test_nothing_of_it_runs_and_then_it_goes_on(store: Store) -> None:
     wait_until(lambda: min(sizes()) > 0)
     store.containers.pause(identity)
     assert store.state_of(identity) == "paused"
-    time.sleep(0.1)  # what was in the log's pipe
+
+    def stands_still() -> bool:
+        before = sizes()
+        time.sleep(0.3)
+        return sizes() == before
+
+    wait_until(stands_still, 10)  # what was in the log's pipe is written first
     before = sizes()
     time.sleep(0.5)
     assert sizes() == before

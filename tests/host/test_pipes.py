@@ -24,7 +24,7 @@ def into(reader: str, pycontain: CommandLine, *words: str) -> tuple[int, bytes]:
         )
         assert ours.stdout
         ours.stdout.close()
-        return ours.wait(30), done.stdout
+        return ours.wait(seconds(30)), done.stdout
 
 
 def test_a_reader_that_leaves_ends_the_container(pycontain: CommandLine, store: Store) -> None:
@@ -77,5 +77,5 @@ def test_an_interrupt_reaches_the_container(pycontain: CommandLine, store: Store
         assert child.stdout
         assert child.stdout.readline() == b"ready\n"
         child.send_signal(signal.SIGINT)
-        assert child.wait(30) == 42
+        assert child.wait(seconds(30)) == 42
     assert store.state_of("loop") == "exited"

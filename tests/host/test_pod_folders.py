@@ -199,7 +199,8 @@ def test_how_much_is_in_an_empty_folder(store: Store, pods: Pods) -> None:
     empty = Folder("empty", 0o777, limit=4 << 20)
     folders.write(top, empty, 77)
     script = (
-        "dd if=/dev/zero of=/empty/file bs=1M count=5 2>/dev/null; sync; stat -c %g /empty/file"
+        "dd if=/dev/zero of=/empty/file bs=1M count=5 conv=fsync 2>/dev/null;"
+        " stat -c %g /empty/file"
     )
     there = Mount(type="bind", source=f"{top}/empty", target="/empty")
     used = {"empty": folders.usage(f"{top}/empty", 1 << 40)}
@@ -323,7 +324,8 @@ def test_a_manifests_volumes(store: Store, pods: Pods) -> None:
         wait_until(lambda: pods.get("web").sandbox == "running")
         assert store.exec("web-main", "cat", "/fast/file").stdout == b"init\n"
         # More than sizeLimit: the pod fails.
-        store.exec("web-main", "sh", "-c", "head -c 4000000 /dev/zero > /scratch/file; sync")
+        fill = ("dd", "if=/dev/zero", "of=/scratch/file", "bs=1M", "count=4", "conv=fsync")
+        store.exec("web-main", *fill)
         wait_until(lambda: pods.get("web").state == "Exited")
         status = kube.status("Pod", "web")
         assert isinstance(status, PodStatus)

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness import wait_until
 from registry import Authority, Proxy, Server, TokenService, htpasswd, missing, served
 
 from pycontain.errors import Cancelled, RegistryError
@@ -41,6 +42,10 @@ BIG = os.urandom(1 << 20) * 48
 
 def settings(**more: Any) -> Settings:
     return Settings(**{"certificate_folders": (), "backoff": 0.2, "proxies": Proxies(), **more})
+
+
+STEADY = {"retries": 9}
+"""For a registry that takes long to be there again."""
 
 
 def known(credential: Credential = ME) -> Callable[[str, str], Credential]:
@@ -174,19 +179,18 @@ def test_several_threads_at_once(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_download_survives_the_registry_s_restart(
-    server: Server, registry: Registry, how: signal.Signals
-) -> None:
-    digest = upload(registry, BIG)
+def test_a_download_survives_the_registry_s_restart(server: Server, how: signal.Signals) -> None:
     received = bytearray()
-    with registry.blob(NAME, digest) as blob:
-        for data in blob:
-            if not received:
-                server.restart(how)
-            received += data
+    with Registry(server.domain, settings(**STEADY)) as registry:
+        digest = upload(registry, BIG)
+        with registry.blob(NAME, digest) as blob:
+            for data in blob:
+                if not received:
+                    server.restart(how)
+                received += data
     assert received == BIG
     # Only what it finished is in its log: the part that came after.
-    assert f'GET /v2/{NAME}/blobs/{digest} HTTP/1.1" 206 ' in server.log()
+    wait_until(lambda: f'GET /v2/{NAME}/blobs/{digest} HTTP/1.1" 206 ' in server.log())
 
 
 PIECES = {"upload_chunk": 4 << 20, "chunked_above": 0}
@@ -201,7 +205,7 @@ def test_an_upload_survives_the_registry_s_restart(server: Server, more: dict[st
             stopped.append(sent)
             server.restart()
 
-    with Registry(server.domain, settings(**more)) as registry:
+    with Registry(server.domain, settings(**STEADY, **more)) as registry:
         digest = digest_of(BIG)
         registry.upload_blob(NAME, digest, len(BIG), lambda: io.BytesIO(BIG), progress)
         assert stopped
@@ -221,9 +225,10 @@ def test_an_upload_in_pieces_goes_on_after_a_restart(server: Server) -> None:
             server.restart()  # six pieces were answered, of the seventh no byte is sent
         return opened[-1]
 
-    with Registry(server.domain, settings(**PIECES)) as registry:
+    with Registry(server.domain, settings(**STEADY, **PIECES)) as registry:
         registry.upload_blob(NAME, digest_of(BIG), len(BIG), open_file)
         assert read(registry, digest_of(BIG)) == BIG
+    wait_until(lambda: server.log().count('"POST ') > 0)
     assert server.log().count('"POST ') == 1
 
 

@@ -239,7 +239,7 @@ def test_containers_of_a_network_find_each_other_by_name(user: Networked) -> Non
     user.good("run", "-d", "--name", "web", "busybox", "sleep", "1000")
     user.good("network", "connect", "--alias", "front", "lan", "web")
     script = (
-        f"ping -qc1 -W 5 db && ping -qc1 -W 5 front && nslookup x.example && wget -qO- {OUTSIDE}"
+        f"ping -qc1 -W 30 db && ping -qc1 -W 30 front && nslookup x.example && wget -qO- {OUTSIDE}"
     )
     out = user.good("run", "--rm", "--network", "lan", "busybox", "sh", "-c", script)
     assert out.count(" 0% packet loss") == 2
@@ -294,7 +294,7 @@ def test_when_all_is_killed_the_next_command_begins_anew(user: Networked) -> Non
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not user.alive())
     user.good("start", "web")
-    script = f"ping -qc1 -W 5 web >/dev/null && wget -qO- {OUTSIDE}"
+    script = f"ping -qc1 -W 30 web >/dev/null && wget -qO- {OUTSIDE}"
     out = user.good("run", "--rm", "--network", "lan", "busybox", "sh", "-c", script)
     assert "outside" in out
 

@@ -65,7 +65,7 @@ def test_the_device_of_a_container(store: Store) -> None:
     assert out.startswith(f"{place.mac}\n2\n")
     assert f"{address}\tbox.test box\n" in out
     assert f"default via {place.gateways[0]} dev eth0" in out
-    assert store.exec(ref, "ping", "-c", "1", "-W", "5", place.gateways[0]).code == 0
+    assert store.exec(ref, "ping", "-c", "1", "-W", "30", place.gateways[0]).code == 0
     settings = "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"
     assert store.exec(ref, "cat", settings).stdout == b"1\n"
     # The loopback keeps its own.

@@ -463,7 +463,7 @@ def test_the_container_dies_with_its_monitor(store: Store, user: str) -> None:
     identity = store.detach(user=user)
     record = store.run_record(identity)
     os.kill(record.monitor, signal.SIGKILL)
-    wait_until(lambda: not os.path.exists(f"/proc/{record.pid}"), 5)
+    wait_until(lambda: not os.path.exists(f"/proc/{record.pid}"))
     assert store.view(identity).status.state == "exited"
 
 
@@ -485,5 +485,5 @@ def test_an_exec_dies_with_its_monitor(store: Store, user: str) -> None:
     with open(f"/proc/{found[0]}/stat") as file:
         monitor = int(file.read().rpartition(") ")[2].split()[1])
     os.kill(monitor, signal.SIGKILL)
-    wait_until(lambda: not os.path.exists(f"/proc/{found[0]}"), 5)
+    wait_until(lambda: not os.path.exists(f"/proc/{found[0]}"))
     assert store.state_of(identity) == "running"

@@ -64,6 +64,14 @@ def fetched(port: int) -> bytes:
     return found
 
 
+def serves(port: int) -> bool:
+    """Whether the server behind a port has begun."""
+    try:
+        return bool(fetched(port))
+    except OSError:
+        return False
+
+
 def test_a_web_tier_a_cache_and_a_database(servers: Store) -> None:
     pycontain = CommandLine(servers)
 
@@ -98,8 +106,10 @@ def test_a_web_tier_a_cache_and_a_database(servers: Store) -> None:
 
     # From the host, from a neighbour, and from where another server runs.
     port = int(out("port", "web", "80/tcp").splitlines()[0].rpartition(":")[2])
+    wait_until(lambda: serves(port))
     assert b"Welcome to nginx" in fetched(port)
     assert "Welcome to nginx" in in_network("busybox", "wget", "-qO-", "http://web/")
+    wait_until(lambda: pycontain("exec", "cache", "redis-cli", "ping").stdout == b"PONG\n")
     assert in_network("redis:bookworm", "redis-cli", "-h", "cache", "incr", "visits") == "1\n"
     assert out("exec", "cache", "redis-cli", "-h", "cache", "incr", "visits") == "2\n"
     wait_until(has_database, seconds(60))
@@ -118,7 +128,7 @@ def test_a_web_tier_a_cache_and_a_database(servers: Store) -> None:
     codes = out("inspect", "-f", "{{.State.ExitCode}}", "web", "cache", "db")
     assert codes.split() == ["0", "0", "0"]
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=30)
     out("rm", "-v", "web", "cache", "db")
     out("network", "rm", "app")
     out("volume", "rm", "shop")
@@ -290,7 +300,7 @@ def test_what_is_declared_becomes_true_whatever_is_killed(shop: Shop) -> None:
     assert shop.sql("create table orders (id int); insert into orders values (7), (8)")
     shop.become_ready(BEGIN)
 
-    shop.go_on_for(float(os.environ.get(LENGTH) or seconds(45)))
+    shop.go_on_for(float(os.environ.get(LENGTH) or 45.0))
 
     shop.become_ready(END)
     assert len(shop.replicas()) == 2

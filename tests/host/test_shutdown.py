@@ -95,7 +95,7 @@ def test_they_end_at_once(store: Store) -> None:
     stubborn = ("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done")
     for name in ("one", "two", "three", "four"):
         logged(store, store.detach(*stubborn, name=name), b"up\n")
-    end_all(store.engine, timeout=2)
+    end_all(store.engine, timeout=4)
     ends = [view.status.record for view in store.containers.list(all=True)]
     assert [ended.code for ended in ends if ended] == [137] * 4
     with store.engine.events.read(since=0, follow=False) as stream:

@@ -107,9 +107,9 @@ def test_a_tree_may_be_deeper_than_a_path(tmp_path: Path) -> None:
     with open(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here), "wb") as file:
         file.write(b"1234")
     os.close(here)
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     assert disk.folder_size(str(tmp_path)) == 4
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
     files.remove_tree(f"{tmp_path}/{'d' * 200}")
 
 

@@ -126,6 +126,13 @@ def test_nothing_is_kept_before_something_is_declared(declarations: Declarations
     assert declarations.are_kept
 
 
+def test_what_is_declared_again_after_a_reboot_is_kept(declarations: Declarations) -> None:
+    declarations.apply(one(MAP))
+    declarations.rest()  # as a reboot
+    assert declarations.apply(one(MAP))[1] == "unchanged"
+    assert declarations.are_kept
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"uid": 1}', b"\xff"])
 def test_a_damaged_document_is_named_and_hides_no_other(
     declarations: Declarations, tmp_path: Path, damage: bytes

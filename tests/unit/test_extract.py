@@ -470,11 +470,11 @@ def test_what_feeds_may_be_any_buffer(tmp_path: Path) -> None:
 
 
 def test_descriptors_are_given_back(root: Path) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))
     unpack(root, archive(folder("d"), file("d/f", b"x" * 5000)))
     with pytest.raises(Exception, match="cut off"):
         unpack(root, archive(folder("e"), file("e/f", b"x" * 5000))[:2000])
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_one_zero_block_is_an_end(root: Path) -> None:

@@ -192,12 +192,12 @@ def test_any_entries_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, entries: list[bytes], piece: int
 ) -> None:
     place = Place(tmp_path_factory.mktemp("any"))
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))
     with contextlib.suppress(ImageError):
         done = unpack(place.root, archive(*entries), piece=piece)
         for path in done.implicit:
             assert (place.root / os.fsdecode(path)).is_dir()
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before
     place.check()
 
 

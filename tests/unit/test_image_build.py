@@ -327,7 +327,8 @@ def _rename(store: Store, old: str, new: str) -> None:
 
 
 def test_a_killed_builders_script_keeps_the_lock(store: Store) -> None:
-    store.recipe("slow", f"touch {store.folder}/started; sleep 0.5; touch $1/x", {"latest": ""})
+    waits = f"until [ -e {store.folder}/go ]; do sleep 0.05; done"
+    store.recipe("slow", f"touch {store.folder}/started; {waits}; touch $1/x", {"latest": ""})
     pid = os.fork()
     if pid == 0:
         try:
@@ -340,7 +341,12 @@ def test_a_killed_builders_script_keeps_the_lock(store: Store) -> None:
     os.waitpid(pid, 0)
     assert not files.Lock(store.layout.build_lock).acquire(wait=False)
     lines: list[str] = []
-    store.images.ensure("slow", lines.append)
+
+    def hear(line: str) -> None:
+        lines.append(line)
+        (store.folder / "go").touch()
+
+    store.images.ensure("slow", hear)
     assert lines[0] == "waiting for another build"
     assert os.listdir(store.layout.work) == []
 

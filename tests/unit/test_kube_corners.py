@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from pycontain.errors import InvalidInput, NotFound, PycontainError
 from pycontain.model import kube
 from pycontain.model.event import Event
 from pycontain.model.pod import POD_LABEL
-from pycontain.pod import manifest, plan
+from pycontain.pod import documents, generate, manifest, plan, writing
 from pycontain.pod.declared import Declarations
 from pycontain.store.layout import Layout
 from pycontain.supervisor.controllers import Controllers
@@ -147,3 +149,116 @@ def test_an_exec_of_a_probe_is_no_reason_to_look(layout: Layout) -> None:
         event = Event(time=1, type="container", action=action, id="a" * 64, attributes=said)
         controllers.hear(event)
         assert len(loop.jobs) == looks, action
+
+
+# ---- JSON ----
+
+
+def data_of(text: str) -> list[dict[str, str]]:
+    found = [one for one in manifest.parse(text).objects if isinstance(one, kube.ConfigMap)]
+    return [one.data for one in found]
+
+
+def test_characters_that_json_writes_as_pairs() -> None:
+    wanted = {"a": "\U0001f600 \\ud83d", "b": "é\n"}
+    text = json.dumps(a_map("web", wanted))
+    assert "\\ud83d\\ude00" in text
+    assert data_of(text) == [wanted]
+    assert data_of(f"\ufeff\n {text}\n") == [wanted]
+
+
+def test_json_objects_may_follow_one_another() -> None:
+    texts = [json.dumps(a_map(name, {"a": name})) for name in ("one", "two")]
+    wanted = [{"a": "one"}, {"a": "two"}]
+    for between in ("\n", "", "\n---\n", " --- "):
+        assert data_of(between.join(texts)) == wanted
+    assert data_of(f"---\n{texts[0]}\n---\n---\n{texts[1]}\n---\n") == wanted
+    odd = texts[0] + "\n\n" + json.dumps({**a_map("two", {}), "odd": 1})
+    with pytest.raises(InvalidInput, match=r"document 2 \(line 3\): ConfigMap/two: odd: unknown"):
+        manifest.parse(odd)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ('{"a": "b", "a": "c"}', "column 91: key 'a' is there twice"),
+        ('{"a": "\\ud83d"}', "invalid Unicode character escape code"),
+        ('{"a": ' + "[" * 70 + "]" * 70 + "}", "more than 64 levels"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "more than 64 levels"),
+        ('{"a": "b"', "line 2, column 1: did not find expected"),
+    ],
+)
+def test_what_is_wrong_in_json_is_named_by_its_place(data: str, said: str) -> None:
+    head = '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": '
+    text = f"{head}{data}}}"
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        manifest.parse(text)
+
+
+def test_yaml_may_begin_as_json() -> None:
+    text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: web}, data: {a: '\\ud83d\\ude00'}}"
+    assert data_of(text) == [{"a": "\\ud83d\\ude00"}]
+    assert data_of('{"apiVersion": v1, "kind": ConfigMap, "metadata": {"name": a}}') == [{}]
+    assert data_of(f"{text}\n---\n{text.replace('web', 'two')}") == [{"a": "\\ud83d\\ude00"}] * 2
+
+
+def test_numbers_of_json_are_those_of_yaml() -> None:
+    numbers = ["1", "-1", "1.5", "1e3", "0", "9" * 500, "1E-2"]
+    read = [documents.read(f'{{"a": {one}}}') for one in numbers]
+    asked = [documents.read(f"a: {one}") for one in numbers]
+    assert [[one.value for one in each] for each in read] == [
+        [one.value for one in each] for each in asked
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("data: {a: {b: c}}", "data.a: expected `str`, got `object`", None),
+        ("data: {a: [b]}", "data.a: expected `str`, got `array`", None),
+        ("data: {a: 1}", "data.a: expected `str`, got `int`", "quote it: '…'"),
+        ("data: {a: yes}", "data.a: expected `str`, got `bool`", "quote it: '…'"),
+    ],
+)
+def test_a_hint_helps(text: str, said: str, hint: str | None) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        manifest.parse(f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: web}}, {text}}}")
+    assert caught.value.message.endswith(said)
+    assert caught.value.hint == hint
+
+
+def test_modes_are_octal() -> None:
+    pod = "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {volumes: [VOLUME]}}"
+    with pytest.raises(InvalidInput) as caught:
+        manifest.parse(pod.replace("VOLUME", "{name: a, configMap: {name: a, defaultMode: 644}}"))
+    assert caught.value.message.endswith("configMap.defaultMode: expected `int` <= 511")
+    assert caught.value.hint == "modes are octal: 0644"
+
+
+def test_a_deployment_that_is_generated_of_a_job_can_be_played() -> None:
+    text = POD.replace("spec:", "spec:\n  restartPolicy: Never\n  activeDeadlineSeconds: 9", 1)
+    (job,) = manifest.parse(text).objects
+    assert isinstance(job, kube.Pod)
+    made, left_out = generate.deployment(job)
+    assert left_out == (
+        "pod web: restartPolicy Never: a Deployment's is Always",
+        "pod web: activeDeadlineSeconds: a Deployment's pods run on",
+    )
+    assert manifest.parse(writing.text([writing.document(made)])).objects == (made,)
+
+
+def test_a_claim_of_one_character_is_named() -> None:
+    spec = "{volumes: [{name: v, persistentVolumeClaim: {claimName: d}}], containers: [ONE]}"
+    pod = f"{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {spec}}}"
+    claim = (
+        "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: d}, spec:"
+        " {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}"
+    )
+    with pytest.raises(InvalidInput, match=r"Pod/web: .*claimName: 'd': is one character only"):
+        manifest.parse(pod.replace("ONE", "{name: one, image: busybox}"))
+    with pytest.raises(InvalidInput, match=r"metadata\.name: 'd': is one character only"):
+        manifest.parse(claim)
+
+
+def a_map(name: str, data: dict[str, str]) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}

@@ -438,7 +438,7 @@ def test_an_empty_storage_class_is_not_the_default_one() -> None:
     text = """
 apiVersion: v1
 kind: PersistentVolumeClaim
-metadata: {name: c}
+metadata: {name: claim}
 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 """
     (one,) = manifest.parse(text).objects

@@ -297,11 +297,11 @@ def test_what_is_wrong_with_a_file_names_it(reader: Any, tmp_path: Path) -> None
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"{")
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     for path in (tmp_path / "file", tmp_path, tmp_path / "none"):
         with pytest.raises(InvalidInput):
             document.load(str(path))
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_what_is_left_to_read(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.client import ApiClient, Configuration
+from msgspec.structs import replace
 
 from pycontain.cli import kube_rows
-from pycontain.errors import InvalidInput
+from pycontain.errors import InvalidInput, InvalidState
 from pycontain.model import kube
 from pycontain.model.container import ExitRecord
 from pycontain.model.declared import Failure, Owner, Problem
-from pycontain.pod import controllers, manifest, status
+from pycontain.pod import controllers, manifest, readiness, status
 from pycontain.pod.declared import Declared
 from pycontain.pod.observed import ContainerSeen, PodSeen
 
@@ -494,3 +495,39 @@ def test_a_selector_is_written_as_it_is_read() -> None:
     text = "a in (x,y),b notin (z),c,!d"
     assert kube_rows.selector_text(kube_rows.selector(text)) == text
     assert kube_rows.selector_text(kube.LabelSelector(match_labels={"a": "b"})) == "a=b"
+
+
+# ---- what is waited for ----
+
+
+@pytest.mark.parametrize(
+    ("spec", "several", "said"),
+    [
+        ("", [running()], ""),
+        ("", [absent()], "pod web: container c is not ready"),
+        ("", [running(ready=False)._replace(message="a")], "pod web: container c is not ready: a"),
+        (INIT, [running("i"), absent()], "pod web: init container i has not ended"),
+        (INIT, [exited(0, "i"), absent()], "pod web: container c is not ready"),
+        (INIT, [absent("i"), running(ready=False)], "pod web: container c is not ready"),
+        (SIDECAR, [running("s", ready=False), absent()], "pod web: container s is not ready"),
+        (SIDECAR, [running("s"), absent()], "pod web: container c is not ready"),
+    ],
+)  # fmt: skip
+def test_what_a_pod_lacks(spec: str, several: list[ContainerSeen], said: str) -> None:
+    none: Any = None
+    assert readiness.missing(none, declared(spec), seen(*several), None) == said
+
+
+def test_a_pod_that_does_not_run_lacks_that() -> None:
+    none: Any = None
+    look = seen(running(), sandbox="lost")
+    assert readiness.missing(none, declared(), look, None) == "pod web is not running"
+
+
+@pytest.mark.parametrize("message", ["no image", "pod web: no image"])
+def test_a_pod_is_named_once(message: str) -> None:
+    none: Any = None
+    problem = blocked(message)
+    assert readiness.missing(none, declared(), seen(absent()), problem) == "pod web: no image"
+    with pytest.raises(InvalidState, match=r"\Apod web: no image\Z"):
+        readiness.missing(none, declared(), seen(absent()), replace(problem, tries=3))

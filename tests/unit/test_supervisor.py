@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pycontain.errors import NotFound, PycontainError, StoreError, is_shortage, kernel_error
+from pycontain.pod import manifest
+from pycontain.pod.declared import Declarations
 from pycontain.store import files
 from pycontain.store.layout import Layout
 from pycontain.supervisor import main
@@ -107,3 +109,18 @@ def test_a_fault_that_one_job_meets_is_told_and_ends_nothing(layout: Layout) -> 
     assert containers.looks == 1
     with open(f"{layout.state}/supervisor.failure", encoding="utf-8") as file:
         assert "KeyError: 'a fault'" in file.read()
+
+
+def test_what_was_declared_before_is_kept_too_once_anything_is(layout: Layout) -> None:
+    """A supervisor may be there before: of a container that was started after the reboot."""
+    text = "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {}}}}}"
+    old, new = (manifest.parse(text.format(name)).objects[0] for name in ("old", "new"))
+    declarations = Declarations(layout)
+    declarations.apply(old)
+    declarations.rest()
+    made = supervisor(layout, Containers())
+    declarations.apply(new)
+    made._hear()
+    assert made._kube is not None
+    assert set(made._kube._objects) == {("ConfigMap", "old"), ("ConfigMap", "new")}
+    made.run()

@@ -14,11 +14,12 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from pace import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PATIENCE = 30.0
+PATIENCE = seconds(30)
 # What the runc shim says where the runtime's log has no error that it can read.
 NO_REASON = "did not terminate successfully"
 

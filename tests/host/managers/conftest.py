@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import launcher
 import leaks
 import pytest
+from pace import seconds
 
 from . import image
 from .containerd import PROGRAMS as CONTAINERDS
@@ -66,7 +67,7 @@ def unchanged(manager: M) -> Iterator[M]:
     before = look(manager)
     yield manager
     manager.clear()
-    left = leaks.settled(before, lambda: look(manager), 5.0)
+    left = leaks.settled(before, lambda: look(manager), seconds(5))
     assert not left, left
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from .client import Answer, Terminal, wait_until
 
@@ -13,6 +16,11 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("podman", "conmon")
 _CONFIG = "/run/containers.conf"
+# What podman runs as the first process of a pod, and for --init; its package only recommends it.
+_PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/libexec/podman:/usr/lib/podman"
+needs_catatonit = pytest.mark.skipif(
+    not shutil.which("catatonit", path=_PLACES), reason="not installed: catatonit"
+)
 # Its defaults raise rlimits, and limit processes; not every machine can. Nor has each one systemd.
 _SETTINGS = """\
 [containers]

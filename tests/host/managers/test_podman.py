@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .client import wait_until
+from .podman import needs_catatonit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +69,7 @@ def test_network(podman: Podman) -> None:
     assert re.search(r"inet 10\.88\.\d+\.\d+/16", seen)
 
 
+@needs_catatonit
 def test_init(podman: Podman) -> None:
     assert podman.sh("cat /proc/1/comm", "--init") in ("catatonit", "podman-init")
 
@@ -132,6 +135,7 @@ def test_pause(podman: Podman) -> None:
         with open(f"{root}/count") as file:
             return file.read()
 
+    wait_until(lambda: os.path.exists(f"{root}/count"), "its first count")
     podman.ok("pause", box)
     assert podman.state(box) == "paused"
     first = counted()
@@ -165,6 +169,7 @@ def test_conmon_is_the_parent(podman: Podman) -> None:
     assert podman.machine("ps", "-o", "comm=", "-p", parent).stdout == b"conmon\n"
 
 
+@needs_catatonit
 def test_pod_of_two(podman: Podman) -> None:
     # without --share-parent=false, podman 4.3 forbids all devices in the pod's cgroup
     podman.ok("pod", "create", "--name", "pod", "--share", "net,ipc,uts", "--share-parent=false")

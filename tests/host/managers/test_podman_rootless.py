@@ -13,7 +13,7 @@ from ordinary import User, first_subuid, ordinary_user
 from tests import peers
 
 from .conftest import needs, unchanged
-from .podman import PROGRAMS, Podman
+from .podman import PROGRAMS, Podman, needs_catatonit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,6 +259,7 @@ def test_kill(podman: Rootless) -> None:
     assert podman.state(box) == "exited"
 
 
+@needs_catatonit
 def test_pod_of_two(podman: Rootless) -> None:
     podman.ok("pod", "create", "--name", "pod", "--network", "none", "--share", "net,ipc,uts")
     look = "for kind in net ipc uts mnt pid; do readlink /proc/self/ns/$kind; done"

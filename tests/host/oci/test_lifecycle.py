@@ -296,7 +296,7 @@ def test_one_of_many_creates_at_once_gets_the_id(bundle: Bundle) -> None:
     bundle.write()
     argv = bundle.argv("create", "--bundle", bundle.folder, bundle.id)
     tries = [subprocess.Popen(argv, env=environment(), **QUIET) for _ in range(5)]
-    codes = [each.wait(20) for each in tries]
+    codes = [each.wait(80) for each in tries]
     assert sorted(code == 0 for code in codes) == [False] * 4 + [True]
     assert bundle.status == "created"
     bundle.start()

@@ -695,10 +695,10 @@ def test_a_terminal_in_a_foreground_run(bundle: Bundle) -> None:
             terminal.until("21 43")
             terminal.write("line\n")
             assert "got line" in terminal.until("got line")
-            assert running.wait(20) == 5
+            assert running.wait(80) == 5
         finally:
             running.kill()
-            running.wait(20)
+            running.wait(80)
 
 
 # ------------------------------------------------------------------------- standard streams, groups

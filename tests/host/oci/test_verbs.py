@@ -337,7 +337,7 @@ def test_pidfd_socket(bundle: Bundle, verb: str) -> None:
         place = f"{bundle.short}/pidfd"
         server.bind(place)
         server.listen(1)
-        server.settimeout(10)
+        server.settimeout(60)
         if verb == "create":
             bundle.create("--pidfd-socket", place)
             pid = bundle.pid
