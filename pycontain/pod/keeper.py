@@ -23,7 +23,6 @@ from msgspec.structs import replace
 from pycontain.engine import hooks, sandbox
 from pycontain.engine.failure import told
 from pycontain.errors import (
-    Conflict,
     NotFound,
     PycontainError,
     StoreError,
@@ -63,7 +62,7 @@ from pycontain.pod.declared import Declarations
 from pycontain.pod.images import Images
 from pycontain.pod.plan import Around, Facts, Planned, empty_folders, plan, requests
 from pycontain.pod.plan import folders as folders_of
-from pycontain.pod.pods import Pods, together
+from pycontain.pod.pods import Pods, ensure_network, together
 from pycontain.pod.reasons import Blocked
 from pycontain.store import files
 
@@ -279,6 +278,7 @@ class Keeper:
             # Who stops a pod holds its lock until it is written down that a user did.
             if not observed.look(self._engine, declared).stopped:
                 with _named(declared):
+                    ensure_network(self._engine, pod)
                     sandbox.start(self._layout, pod, lock)
 
     def plan(self, declared: Declared, seen: PodSeen | None = None) -> Planned:
@@ -349,8 +349,7 @@ class Keeper:
         pod = planned.pod
         with _named(declared):
             self._check_way_out(pod)
-        if any(one.name == choice.OF_PODS for one in pod.networks):
-            self._ensure_network()
+            ensure_network(self._engine, pod)
         made = self._pods.create(
             pod.name, labels={**pod.labels, UID_LABEL: declared.uid}, share=pod.share,
             hostname=pod.hostname, network=pod.network, networks=pod.networks,
@@ -369,14 +368,6 @@ class Keeper:
         is_without = pod.network == "none" != self._engine.settings.network
         if pod.publish and is_without:
             outside.check()
-
-    def _ensure_network(self) -> None:
-        networks = self._engine.networks
-        try:
-            networks.get(choice.OF_PODS)
-        except NotFound:
-            with contextlib.suppress(Conflict):  # another pod's, at the same time
-                networks.create(choice.OF_PODS)
 
     def _write_files(self, identity: str, planned: Planned) -> None:
         self._write(identity, planned.folders, planned.fs_group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pycontain.engine import probes
 from pycontain.errors import InvalidState, PycontainError
 from pycontain.pod import controllers, reasons
 
@@ -73,6 +74,9 @@ def _failure(engine: Engine, title: str, one: ContainerSeen) -> InvalidState:
     what = f"{title}: container {one.name} has ended with exit code {one.ended.code}"
     if one.state == "restarting":
         what += ", again and again"
+    probed = probes.load(engine.layout.container(one.id), one.ended.run)
+    if probed is not None and probed.failed:
+        what += f": its {probed.failed} probe failed"
     return InvalidState(what, _last_words(engine, one.id))
 
 

@@ -140,3 +140,29 @@ def test_a_supervisor_that_was_there_first_keeps_what_is_declared(store: Store, 
     wait_until(is_held_again)
     assert supervision.recorded(store.layout) == before
     store.containers.remove("box", force=True)
+
+
+def test_the_network_of_pods_comes_back_with_them(store: Store, kube: Kube) -> None:
+    """Nobody made it, so nobody knows that it has to be there."""
+    kube.play([pod("web", "sleep", "1000")])
+    pods = Pods(store.engine)
+    pods.stop("web")
+    store.engine.networks.remove("kube")
+    assert pods.start("web") == []
+    kube.await_ready([("Pod", "web")], timeout=PATIENCE)
+    pods.stop("web")
+    end_all(store.engine)
+    store.engine.networks.remove("kube")
+    assert [one.name for one in kube.boot()] == ["web"]
+
+
+def test_a_wait_says_for_which_probe_a_container_ends(kube: Kube) -> None:
+    wanted = pod("ill", "sleep", "1000")
+    (main,) = wanted.spec.containers
+    asked = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
+    ill = msgspec.structs.replace(main, startup_probe=msgspec.convert(asked, objects.Probe))
+    changed = msgspec.structs.replace(wanted.spec, containers=(ill,))
+    kube.apply([msgspec.structs.replace(wanted, spec=changed)])
+    said = "container main has ended with exit code 137, again and again: its startup probe failed"
+    with pytest.raises(InvalidState, match=said):
+        kube.await_ready([("Pod", "ill")], timeout=PATIENCE)

@@ -87,6 +87,14 @@ class Containerd:
         """``ctr task exec``."""
         return self("task", "exec", "--exec-id", "one", *flags, name, *command)
 
+    def await_answer(
+        self, expected: Answer, name: str, *command: str, flags: tuple[str, ...] = ()
+    ) -> None:
+        """``ctr task exec``, until it answers so: of a process that ends at once it may lose what
+        that has said (https://github.com/containerd/containerd/pull/13931).
+        """
+        wait_until(lambda: self.exec(name, *command, flags=flags) == expected, f"{expected}")
+
     def tasks(self) -> dict[str, tuple[int, str]]:
         """Return each task's pid and state."""
         lines = [line.split() for line in self.ok("task", "ls").splitlines()[1:]]

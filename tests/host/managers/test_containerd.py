@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .client import NO_REASON, runc_cannot, wait_until
+from .client import NO_REASON, Answer, runc_cannot, wait_until
 from .containerd import CGROUPS
 
 if TYPE_CHECKING:
@@ -90,8 +90,9 @@ def test_namespaces(containerd: Containerd) -> None:
     joined = [("network", "net"), ("ipc", "ipc"), ("uts", "uts")]
     flags = [w for kind, file in joined for w in ("--with-ns", f"{kind}:/proc/{pid}/ns/{file}")]
     script = "cd /proc/$0/ns; for kind in net ipc uts; do readlink $kind; done"
-    firsts = containerd.exec("first", "sh", "-c", script, "1").out
-    assert containerd.run("second", ["sh", "-c", script, "self"], *flags).out == firsts
+    second = containerd.run("second", ["sh", "-c", script, "self"], *flags)
+    assert second.out.count(":[") == 3
+    containerd.await_answer(Answer(0, second.out, ""), "first", "sh", "-c", script, "1")
 
 
 def test_user_namespace(containerd: Containerd) -> None:
@@ -171,8 +172,9 @@ def test_exec_terminal(containerd: Containerd) -> None:
 def test_exec(containerd: Containerd) -> None:
     containerd.detach("box")
     script = "echo out; echo err >&2; id -u; pwd; exit 4"
-    done = containerd.exec("box", "sh", "-c", script, flags=("--user", "1234", "--cwd", "/tmp"))
-    assert done == (4, "out\n1234\n/tmp\n", "err\n")
+    said = Answer(4, "out\n1234\n/tmp\n", "err\n")
+    as_other = ("--user", "1234", "--cwd", "/tmp")
+    containerd.await_answer(said, "box", "sh", "-c", script, flags=as_other)
     # one process of the task after the other
     assert containerd.exec("box", "false").code == 1
 
@@ -275,7 +277,7 @@ def test_restart_of_containerd(containerd: Containerd) -> None:
     finally:
         containerd.start()
     assert containerd.tasks()["stays"] == before["stays"]
-    assert containerd.exec("stays", "echo", "here").out == "here\n"
+    containerd.await_answer(Answer(0, "here\n", ""), "stays", "echo", "here")
     containerd.wait_for_state("ends", "STOPPED")
     assert "exit code 9" in containerd.remove("ends").err
     containerd.ok("task", "kill", "-s", "KILL", "stays")
@@ -324,4 +326,4 @@ def test_checkpoint_is_refused(containerd: Containerd) -> None:
     assert refused.code == 1
     # the first line of what the runtime wrote to its standard error
     assert re.search(r"exit status \d+: .*checkpoint", refused.err), refused
-    assert containerd.exec("box", "echo", "alive").out == "alive\n"
+    containerd.await_answer(Answer(0, "alive\n", ""), "box", "echo", "alive")
