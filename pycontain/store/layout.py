@@ -106,8 +106,9 @@ class VolumePaths:
     """The files of one volume, as absolute paths.
 
     Attributes:
-        folder: the next three lie in it.
+        folder: the next four lie in it.
         document: ``volume.json``, a ``model.volume.Volume``.
+        boot: the boot that the volume dies with; nothing where it stays.
         data: what containers see, unless the volume is a mount of something else.
         filling: there while it is filled from an image: what is there then is not whole.
         mounted: what is mounted for its users, in this boot.
@@ -117,6 +118,7 @@ class VolumePaths:
     def __init__(self, folder: str, state: str, lock: str) -> None:
         self.folder = folder
         self.document = f"{folder}/volume.json"
+        self.boot = f"{folder}/boot"
         self.data = f"{folder}/data"
         self.filling = f"{folder}/filling"
         self.mounted = state

@@ -84,10 +84,17 @@ class VolumeStore:
         missing = NotFound(f"no such volume: {name}", "pycontain volume ls lists all volumes")
         if parse.volume_name_fault(name):  # which is not looked for on disk
             raise missing
+        paths = self._layout.volume(name)
         try:
-            return files.load(self._layout.volume(name).document, Volume)
+            return files.load(paths.document, Volume)
         except NotFound:
             raise missing from None
+        except StoreError:
+            boot = _boot_of(paths)
+            if boot in ("", process.boot_id()):
+                raise
+            # Nothing of it was synced, and the power may have gone: it was nobody's to keep.
+            return Volume(name=name, created=0, anonymous=True, boot=boot)
 
     def names(self) -> list[str]:
         """Return the names of all volumes, sorted."""
@@ -132,6 +139,8 @@ class VolumeStore:
         try:
             files.make_folder(f"{new}/data", mode)
             files.write_atomic(f"{new}/volume.json", files.dump(volume), durable=durable)
+            if volume.boot:
+                files.write_word(f"{new}/boot", volume.boot)
             os.rename(new, paths.folder)
             if durable:
                 files.sync_folder(self._layout.volumes)
@@ -189,6 +198,14 @@ class VolumeStore:
             if not os.path.exists(self._layout.volume(name).folder):
                 files.remove(lock.path)
             lock.release()
+
+
+def _boot_of(paths: VolumePaths) -> str:
+    """The boot that a volume dies with; empty where it stays."""
+    try:
+        return files.read_word(paths.boot)
+    except NotFound:
+        return ""
 
 
 def new_volume(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import leaks
@@ -20,7 +21,6 @@ from pycontain.pod.play import Kube
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -155,3 +155,12 @@ def pycontain(store: Store) -> CommandLine:
 def probe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A static program that makes one system call; see probe.c."""
     return compile_probe(f"{tmp_path_factory.mktemp('probe')}/probe")
+
+
+@pytest.fixture(scope="session")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of the program that kills another at a system call."""
+    source = Path(__file__).with_name("killer.c")
+    program = tmp_path_factory.mktemp("killer") / "killer"
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
+    return str(program)

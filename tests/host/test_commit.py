@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness import wait_until
 from ordinary import User, ordinary_user
-from test_kill9 import COMMAND, NAME, Stage, Verb, killer
+from test_kill9 import COMMAND, NAME, Stage, Verb
 
 from pycontain.errors import ImageError, InvalidInput, NotFound, RegistryError
 from tests import peers
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness import CommandLine, Store
-
-__all__ = ["killer"]
 
 pytestmark = [
     pytest.mark.host,

@@ -114,14 +114,6 @@ STAGES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    source = Path(__file__).with_name("killer.c")
-    program = tmp_path_factory.mktemp("killer") / "killer"
-    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
-    return str(program)
-
-
 class Stage:
     """One verb of which one process is killed."""
 

@@ -131,14 +131,6 @@ VERBS = {
 }
 
 
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    source = Path(__file__).with_name("killer.c")
-    program = tmp_path_factory.mktemp("killer") / "killer"
-    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
-    return str(program)
-
-
 class Stage:
     """A store in which something is declared, and somebody is killed at it."""
 

@@ -30,13 +30,11 @@ from oci.bundle import (
     reap_inner,
     subreaper,
 )
-from test_kill9 import EVERY, LEAST, PLACES, SHARE, killer, settle
+from test_kill9 import EVERY, LEAST, PLACES, SHARE, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["killer"]  # a fixture, used by its name
 
 pytestmark = [
     pytest.mark.host,

@@ -33,6 +33,8 @@ pytestmark = pytest.mark.host
 BRIDGE: dict[str, Any] = {"networks": (NetworkChoice(name="bridge"),)}
 ALONE: dict[str, Any] = {"network": "none"}
 SERVE = ("sh", "-c", "while :; do echo from $HOSTNAME | nc -l -p 80; done")
+# nc ends with who asks and says nothing more, be it before it was given its own words.
+ASK = "until nc -w 2 {} 80 | grep .; do :; done </dev/null"
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_containers_share_network_ipc_and_uts(store: Store, pods: Pods) -> None:
 def test_they_see_one_host_name_one_memory_and_each_others_ports(store: Store, pods: Pods) -> None:
     pods.create("web", **BRIDGE)
     join(store, pods, "web", "sh", "-c", f"echo shared >/dev/shm/file; {SERVE[-1]}")
-    ask = "until nc -w 1 127.0.0.1 80; do :; done </dev/null"
+    ask = ASK.format("127.0.0.1")
     assert sh(store, pods, "web", ask) == "from web\n"
     text = sh(store, pods, "web", "hostname; echo $HOSTNAME; cat /etc/hostname /dev/shm/file")
     assert text.splitlines() == ["web", "web", "web", "shared"]
@@ -186,7 +188,7 @@ def test_others_of_its_network_know_it_by_its_name(store: Store, pods: Pods) -> 
     choices = (NetworkChoice(name="team"),)
     pods.create("web", networks=choices)
     join(store, pods, "web", *SERVE)
-    ask = "until nc -w 2 web 80; do :; done </dev/null"
+    ask = ASK.format("web")
     assert store.sh(ask, network="bridge", networks=choices) == "from web\n"
     pods.remove("web", force=True)
     store.engine.networks.remove("team")

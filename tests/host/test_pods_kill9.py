@@ -72,14 +72,6 @@ VERBS = {
 }
 
 
-@pytest.fixture(scope="module")
-def killer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    source = Path(__file__).with_name("killer.c")
-    program = tmp_path_factory.mktemp("killer") / "killer"
-    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
-    return str(program)
-
-
 def prepare(store: Store, pods: Pods, verb: Verb, network: str) -> None:
     if verb.found == "absent":
         return

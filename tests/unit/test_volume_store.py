@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pycontain.engine import new_mounts, records
 from pycontain.engine.volume_mounts import mounts_of
 from pycontain.engine.volumes import Users, Volumes
-from pycontain.errors import Conflict, InvalidInput, NotFound, StoreError
+from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, StoreError
 from pycontain.kernel.copy import copy_up
 from pycontain.kernel.process import boot_id
 from pycontain.model import parse
@@ -223,6 +223,20 @@ def test_one_that_died_with_its_boot(volumes: Volumes, layout: Layout) -> None:
     write(layout, container("a", named("kept", anonymous=True)))
     assert [volume.name for volume in volumes.list()] == ["kept", "new"]
     assert store.names() == ["kept", "new"]
+
+
+def test_one_that_died_with_its_boot_is_not_read(volumes: Volumes, layout: Layout) -> None:
+    """Nothing of it is synced: after a power cut its document may be empty."""
+    store = VolumeStore(layout)
+    made = new_volume("made", anonymous=True, volatile=True)
+    for name, boot in {"old": "another boot", "used": "another boot", "new": boot_id()}.items():
+        store.make(type(made)(name=name, created=1, anonymous=True, boot=boot))
+        Path(layout.volume(name).document).write_bytes(b"")
+    write(layout, container("a", named("used", anonymous=True)))
+    problems: list[PycontainError] = []
+    assert [volume.name for volume in volumes.list(problems)] == ["used"]
+    assert store.names() == ["new", "used"]
+    assert ["volumes/new" in str(err) for err in problems] == [True]
 
 
 def test_users_are_looked_up_anew(layout: Layout) -> None:

@@ -213,6 +213,7 @@ def look_at_containers(there: set[str], ended: set[str]) -> None:
     form = ("--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}")
     rows = [line.split() for line in ask("ps", "-a", *form).splitlines()]
     known = {name: identity for identity, name, _ in rows}
+    ask("volume", "ls")  # which takes away those that died with the boot, unread
     look_at_documents(ROOT)
     look_at_leftovers(ROOT, STATE, set(known.values()), set(known))
     for _, name, state in rows:
