@@ -225,6 +225,7 @@ def test_files_that_change_meanwhile(store: Store) -> None:
         " mkdir /d; : >/d/x; mv /d /e; rm -r /e; done"
     )
     identity = store.detach("sh", "-c", script)
+    wait_until(lambda: os.path.exists(f"{store.view(identity).paths.upper}/g"))
     for _ in range(6):
         image = store.containers.commit(identity, "made", pause=False)
         known = {"f", "g", "d", "e", *(f".wh.{name}" for name in "fgde")}
