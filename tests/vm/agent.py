@@ -1,9 +1,10 @@
 """The guest's end of the serial line: runs the programs that the host asks for, one at a time.
 
 Started by ``init`` as ``python3 -IS agent.py /dev/ttyS1``, so it imports little. One JSON object a
-line. It begins with ``{"ready": boot id}``; then the host asks ``{"argv": […], "cwd": …, "env":
-{…}, "timeout": seconds}`` and gets ``{"out": text}`` as it comes, and ``{"code": n}`` at the end,
-where n is negative for a signal. What the program leaves behind does not hold up the answer.
+line. It begins with ``{"ready": boot id}``, said again until the host asks; then the host asks
+``{"argv": […], "cwd": …, "env": {…}, "timeout": seconds}`` and gets ``{"out": text}`` as it comes,
+and ``{"code": n}`` at the end, where n is negative for a signal. What the program leaves behind
+does not hold up the answer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CHUNK = 65536
+_AGAIN = 5.0  # seconds
 
 
 class Line:
@@ -110,7 +112,11 @@ def main() -> None:
     """Serve until the machine stops."""
     line = Line(sys.argv[1])
     with open("/proc/sys/kernel/random/boot_id") as file:
-        line.send(ready=file.read().strip())
+        boot = file.read().strip()
+    # An emulated line may lose what is written while it is set up.
+    line.send(ready=boot)
+    while not select.select([line.fd], [], [], _AGAIN)[0]:
+        line.send(ready=boot)
     while True:
         carry_out(line, line.receive())
 
