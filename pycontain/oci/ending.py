@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pycontain.oci.state import Container
 
 
-_SOON = 100  # milliseconds for a killed process to end, where it gets the processor
+_SOON = 100  # milliseconds for a process to end, where it gets the processor
 _PATIENCE = 60_000  # where it does not: a host may be busy
 
 
@@ -128,20 +128,29 @@ def _config(container: Container) -> oci.Spec:
 
 def end(container: Container) -> None:
     """Kill the container's first process, if it runs, and wait until it has ended."""
+    _await_end(container, 9)
+
+
+def await_end(container: Container) -> None:
+    """Wait until the container's first process, which is about to end, has ended."""
+    _await_end(container, 0)
+
+
+def _await_end(container: Container, number: int) -> None:
     try:
         # No look at it before: one that fails to execute its program is ending just then.
         pidfd = container.pidfd()
     except InvalidState:
         return
     try:
-        process.send_signal(pidfd, 9)
+        process.send_signal(pidfd, number)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         if poller.poll(_SOON):
             return
         _hasten(container)
         if not poller.poll(_PATIENCE):
-            raise KernelError("kill", f"container {container.id}", 110)
+            raise KernelError("kill" if number else "wait", f"container {container.id}", 110)
     finally:
         os.close(pidfd)
 

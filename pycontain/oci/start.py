@@ -71,4 +71,6 @@ def _raise_late_failure(container: Container) -> None:
     finally:
         os.close(file)
     if failure:
+        # Managers delete it at once, which is refused where they have not seen its end yet.
+        ending.await_end(container)
         raise failure

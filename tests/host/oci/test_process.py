@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
+import subprocess
 import termios
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .bundle import (
     CAPABILITIES,
+    PATIENCE,
     Terminal,
     bind,
+    command_line,
     differs,
     field,
     mount,
     older,
     spec,
     wait_until,
+    wait_until_gone,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +104,34 @@ def test_a_program_that_cannot_be_executed(bundle: Bundle, case: str) -> None:
     said = bundle.refused("run")
     if case != "format":
         assert f"/opt/{name}" in said
+
+
+@differs("start does not wait for the end", "runc", "crun")
+def test_a_start_that_fails_returns_when_the_process_has_ended(bundle: Bundle) -> None:
+    """A manager deletes the container then, and gives up where the process has not ended."""
+    bundle.make("rootfs/opt/bad", "\x7fELF")
+    os.chmod(f"{bundle.rootfs}/opt/bad", 0o755)
+    bundle.process["args"] = ["/opt/bad"]
+    bundle.create()
+    # The first process of a pid namespace ends when the others have been waited for.
+    words = ["nsenter", "--target", str(bundle.pid), "--pid", "sleep", "1000"]
+    with subprocess.Popen(words) as other:
+        children = Path(f"/proc/{other.pid}/task/{other.pid}/children")
+        wait_until(children.read_text)
+        sleeping = int(children.read_text())
+        wait_until(lambda: command_line(sleeping).startswith("sleep"))
+        other.send_signal(signal.SIGSTOP)
+        with subprocess.Popen(bundle.argv("start", bundle.id), stderr=subprocess.PIPE) as start:
+            wait_until_gone(sleeping)
+            try:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    start.wait(1.0)
+            finally:
+                other.send_signal(signal.SIGCONT)
+            _, said = start.communicate(timeout=PATIENCE)
+    assert start.returncode != 0
+    assert "/opt/bad" in said.decode()
+    assert bundle.status == "stopped"
 
 
 @spec("runtime.md#runtimeErrors: an error leaves everything as it was")
