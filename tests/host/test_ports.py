@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -102,8 +103,11 @@ def echo(address: str, port: int, text: bytes = b"hello") -> bytes:
             while data := client.recv(65536):
                 found += data
             return found
-    except ConnectionError:
-        return b""
+    except OSError as err:
+        # shutdown(2) says ENOTCONN of one that was reset
+        if isinstance(err, ConnectionError) or err.errno == errno.ENOTCONN:
+            return b""
+        raise
 
 
 def answers(address: str, port: int) -> bool:

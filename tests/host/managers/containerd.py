@@ -17,6 +17,13 @@ PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 CGROUPS = "/sys/fs/cgroup/default"
 
 
+def lingering(script: str) -> str:
+    """A shell script that ends some time after its last word: of what ends at once ``ctr`` may lose
+    what that has said (https://github.com/containerd/containerd/pull/13931).
+    """
+    return f"trap 'sleep 0.5' EXIT; {script}"
+
+
 class Containerd:
     """A containerd.
 
@@ -62,12 +69,18 @@ class Containerd:
         return ["run", "--runc-binary", self.runtime, "--cpu-shares", "0", *words]
 
     def run(self, name: str, command: list[str], *flags: str, stdin: bytes = b"") -> Answer:
-        """``ctr run --rm`` of a command."""
+        """``ctr run --rm`` of a command; what it says may be lost."""
         return self(*self._run("--rm", *flags, self.image, name, *command), stdin=stdin)
 
-    def sh(self, script: str, *flags: str) -> str:
-        """Return what a shell script in a new container says, without the last newline."""
-        return self.ok(*self._run("--rm", *flags, self.image, "script", "sh", "-c", script))
+    def script(self, text: str, *flags: str, stdin: bytes = b"") -> Answer:
+        """``ctr run --rm`` of a shell script, and all that it says."""
+        return self.run("script", ["sh", "-c", lingering(text), "self"], *flags, stdin=stdin)
+
+    def sh(self, text: str, *flags: str) -> str:
+        """Return what a shell script says, without the last newline; it must succeed."""
+        done = self.script(text, *flags)
+        assert done.code == 0, (text, flags, done)
+        return done.out.removesuffix("\n")
 
     def detach(self, name: str, script: str = "exec sleep 1000", *flags: str) -> None:
         """Start a container that runs on its own; nobody reads what it says."""
@@ -87,13 +100,9 @@ class Containerd:
         """``ctr task exec``."""
         return self("task", "exec", "--exec-id", "one", *flags, name, *command)
 
-    def await_answer(
-        self, expected: Answer, name: str, *command: str, flags: tuple[str, ...] = ()
-    ) -> None:
-        """``ctr task exec``, until it answers so: of a process that ends at once it may lose what
-        that has said (https://github.com/containerd/containerd/pull/13931).
-        """
-        wait_until(lambda: self.exec(name, *command, flags=flags) == expected, f"{expected}")
+    def exec_script(self, name: str, text: str, *flags: str) -> Answer:
+        """``ctr task exec`` of a shell script, and all that it says."""
+        return self.exec(name, "sh", "-c", lingering(text), flags=flags)
 
     def tasks(self) -> dict[str, tuple[int, str]]:
         """Return each task's pid and state."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .client import NO_REASON, Answer, runc_cannot, wait_until
-from .containerd import CGROUPS
+from .client import NO_REASON, runc_cannot, wait_until
+from .containerd import CGROUPS, lingering
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +26,13 @@ LOOK = f"cd /proc/self/ns; for kind in {NAMESPACES}; do readlink $kind; done"
 
 
 def test_run(containerd: Containerd) -> None:
-    done = containerd.run("box", ["sh", "-c", "echo out; echo err >&2; exit 3"])
+    done = containerd.script("echo out; echo err >&2; exit 3")
     assert done == (3, "out\n", "err\n")
 
 
 def test_input(containerd: Containerd) -> None:
     data = b"line\n" * 50_000
-    assert containerd.run("box", ["wc", "-c"], stdin=data).out.split() == [str(len(data))]
+    assert containerd.script("wc -c", stdin=data).out.split() == [str(len(data))]
 
 
 def test_process(containerd: Containerd) -> None:
@@ -50,7 +50,7 @@ def test_process(containerd: Containerd) -> None:
 def test_seccomp(containerd: Containerd) -> None:
     script = "grep Seccomp: /proc/self/status; unshare -U true"
     assert containerd.sh(script).split() == ["Seccomp:", "0"]
-    refused = containerd.run("box", ["sh", "-c", script], "--seccomp")
+    refused = containerd.script(script, "--seccomp")
     assert refused.out.split() == ["Seccomp:", "2"]
     assert "Operation not permitted" in refused.err
 
@@ -62,7 +62,7 @@ def test_read_only_root_and_mounts(containerd: Containerd, tmp_path: Path) -> No
     ]
     flags = ["--read-only", *(word for mount in mounts for word in ("--mount", mount))]
     script = "echo here >/shared/file; grep -o '/scratch tmpfs .*' /proc/mounts; touch /a"
-    done = containerd.run("box", ["sh", "-c", script], *flags)
+    done = containerd.script(script, *flags)
     assert (tmp_path / "file").read_text() == "here\n"
     assert re.match(r"/scratch tmpfs rw,nosuid,.*size=1024k", done.out)
     assert "Read-only file system" in done.err
@@ -72,9 +72,9 @@ def test_read_only_root_and_mounts(containerd: Containerd, tmp_path: Path) -> No
 def test_device(containerd: Containerd) -> None:
     if not os.path.exists("/dev/kmsg"):
         pytest.skip("the host has no /dev/kmsg")
-    write = ["sh", "-c", "mknod /node c 1 11; : >>/node"]
-    assert containerd.run("box", write, "--device", "/dev/kmsg").code == 0
-    refused = containerd.run("box", write)
+    write = "mknod /node c 1 11; : >>/node"
+    assert containerd.script(write, "--device", "/dev/kmsg").code == 0
+    refused = containerd.script(write)
     assert refused.code == 1
     assert "Operation not permitted" in refused.err
 
@@ -89,10 +89,10 @@ def test_namespaces(containerd: Containerd) -> None:
     pid = containerd.tasks()["first"][0]
     joined = [("network", "net"), ("ipc", "ipc"), ("uts", "uts")]
     flags = [w for kind, file in joined for w in ("--with-ns", f"{kind}:/proc/{pid}/ns/{file}")]
-    script = "cd /proc/$0/ns; for kind in net ipc uts; do readlink $kind; done"
-    second = containerd.run("second", ["sh", "-c", script, "self"], *flags)
+    script = "cd /proc/%s/ns; for kind in net ipc uts; do readlink $kind; done"
+    second = containerd.script(script % "self", *flags)
     assert second.out.count(":[") == 3
-    containerd.await_answer(Answer(0, second.out, ""), "first", "sh", "-c", script, "1")
+    assert containerd.exec_script("first", script % "1") == (0, second.out, "")
 
 
 def test_user_namespace(containerd: Containerd) -> None:
@@ -103,7 +103,7 @@ def test_user_namespace(containerd: Containerd) -> None:
 
 
 def test_host_network(containerd: Containerd) -> None:
-    assert containerd.run("box", ["ls", "/sys/class/net"]).out == "lo\n"
+    assert containerd.sh("ls /sys/class/net") == "lo"
     script = "readlink /proc/self/ns/net"
     machines = containerd.machine("sh", "-c", script).stdout.decode()
     assert containerd.sh(script, "--net-host") == machines.rstrip()
@@ -124,8 +124,9 @@ def test_no_pivot(containerd: Containerd) -> None:
 
 
 def test_configuration_of_the_user(containerd: Containerd, archive: str, tmp_path: Path) -> None:
+    script = "hostname; cat /proc/self/oom_score_adj; umask"
     config = json.loads(containerd.ok("oci", "spec"))
-    config["process"]["args"] = ["sh", "-c", "hostname; cat /proc/self/oom_score_adj; umask"]
+    config["process"]["args"] = ["sh", "-c", lingering(script)]
     config["process"]["env"] = ["PATH=/bin"]
     config["process"]["oomScoreAdj"] = 77
     config["process"]["user"]["umask"] = 0o27
@@ -146,8 +147,9 @@ def test_terminal(containerd: Containerd) -> None:
     with containerd.terminal(containerd.image, "box", "sh", size=(31, 112)) as session:
         session.type(b"tty; until [ \"$(stty size)\" = '31 112' ]; do sleep 0.1; done\r")
         session.expect(b"/dev/pts/0")
-        session.type(b"echo it is $(stty size); exit 5\r")
+        session.type(b"echo it is $(stty size)\r")
         session.expect(b"it is 31 112")
+        session.type(b"exit 5\r")
         assert session.end() == 5
 
 
@@ -172,9 +174,8 @@ def test_exec_terminal(containerd: Containerd) -> None:
 def test_exec(containerd: Containerd) -> None:
     containerd.detach("box")
     script = "echo out; echo err >&2; id -u; pwd; exit 4"
-    said = Answer(4, "out\n1234\n/tmp\n", "err\n")
-    as_other = ("--user", "1234", "--cwd", "/tmp")
-    containerd.await_answer(said, "box", "sh", "-c", script, flags=as_other)
+    done = containerd.exec_script("box", script, "--user", "1234", "--cwd", "/tmp")
+    assert done == (4, "out\n1234\n/tmp\n", "err\n")
     # one process of the task after the other
     assert containerd.exec("box", "false").code == 1
 
@@ -277,7 +278,7 @@ def test_restart_of_containerd(containerd: Containerd) -> None:
     finally:
         containerd.start()
     assert containerd.tasks()["stays"] == before["stays"]
-    containerd.await_answer(Answer(0, "here\n", ""), "stays", "echo", "here")
+    assert containerd.exec_script("stays", "echo here") == (0, "here\n", "")
     containerd.wait_for_state("ends", "STOPPED")
     assert "exit code 9" in containerd.remove("ends").err
     containerd.ok("task", "kill", "-s", "KILL", "stays")
@@ -326,4 +327,4 @@ def test_checkpoint_is_refused(containerd: Containerd) -> None:
     assert refused.code == 1
     # the first line of what the runtime wrote to its standard error
     assert re.search(r"exit status \d+: .*checkpoint", refused.err), refused
-    containerd.await_answer(Answer(0, "alive\n", ""), "box", "echo", "alive")
+    assert containerd.exec_script("box", "echo alive") == (0, "alive\n", "")
