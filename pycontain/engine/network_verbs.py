@@ -13,10 +13,11 @@ from pycontain.errors import Conflict, InvalidInput, NotFound
 from pycontain.model.network import Network
 from pycontain.network import create as creation
 from pycontain.network import store
+from pycontain.network.choice import OF_PODS
 from pycontain.store import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pycontain.engine.events import Events
     from pycontain.model.container import Container, NetworkChoice
@@ -333,6 +334,31 @@ def make_default(layout: Layout) -> Network:
         except NotFound:
             pass
         raise
+
+
+def ensure_of_pods(layout: Layout, choices: Iterable[NetworkChoice]) -> None:
+    """See that there is the network that declared pods get by themselves.
+
+    Nobody has to make it, and anybody may remove it while it is of no use.
+
+    Args:
+        layout: of the store.
+        choices: the networks of a declared pod; that one need not be among them.
+
+    Raises:
+        Conflict: no subnet is free for it.
+        StoreError: it cannot be written.
+    """
+    from pycontain.engine.events import Events
+
+    verbs = Networks(layout, Events(layout))
+    if all(one.name != OF_PODS for one in choices) or verbs.exists(OF_PODS):
+        return
+    try:
+        verbs.create(OF_PODS)
+    except Conflict:
+        if not verbs.exists(OF_PODS):  # another pod's, at the same time
+            raise
 
 
 def _make(layout: Layout, request: creation.Request) -> Network:

@@ -31,7 +31,14 @@ from pycontain.errors import (
     kernel_error,
 )
 from pycontain.kernel import cgroup, mount, netlink, process, userns
-from pycontain.model.container import Container, ExitRecord, ImageConfig, RunOptions, RunRecord
+from pycontain.model.container import (
+    UID_LABEL,
+    Container,
+    ExitRecord,
+    ImageConfig,
+    RunOptions,
+    RunRecord,
+)
 from pycontain.model.pod import KINDS, Pod, cgroup_path
 from pycontain.runtime import handover, links
 from pycontain.runtime import spec as specs
@@ -304,7 +311,7 @@ def start(layout: Layout, pod: Pod, lock: int) -> bool:
 
     Raises:
         Conflict: a port or an address is taken.
-        NotFound: there is no such network.
+        NotFound: there is no such network; that of what is declared is made.
         NotSupported: this machine cannot keep its limits.
         KernelError: a step failed; what was made is undone.
     """
@@ -325,6 +332,10 @@ def start(layout: Layout, pod: Pod, lock: int) -> bool:
     records.sweep(paths)
     records.write_marker(paths, run)
     try:
+        if UID_LABEL in pod.labels:
+            from pycontain.engine import network_verbs
+
+            network_verbs.ensure_of_pods(layout, pod.networks)
         with trace.Span("start the sandbox"):
             _start(Starting(layout, pod, run, lock), pod)
     except PycontainError as err:

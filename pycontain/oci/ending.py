@@ -128,29 +128,34 @@ def _config(container: Container) -> oci.Spec:
 
 def end(container: Container) -> None:
     """Kill the container's first process, if it runs, and wait until it has ended."""
-    _await_end(container, 9)
+    _see_ended(container, kill=True)
 
 
 def await_end(container: Container) -> None:
-    """Wait until the container's first process, which is about to end, has ended."""
-    _await_end(container, 0)
+    """Wait until the container's first process, which is about to end, has ended.
+
+    Raises:
+        KernelError: it does not end.
+    """
+    _see_ended(container, kill=False)
 
 
-def _await_end(container: Container, number: int) -> None:
+def _see_ended(container: Container, *, kill: bool) -> None:
     try:
         # No look at it before: one that fails to execute its program is ending just then.
         pidfd = container.pidfd()
     except InvalidState:
         return
     try:
-        process.send_signal(pidfd, number)
+        if kill:
+            process.send_signal(pidfd, 9)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         if poller.poll(_SOON):
             return
         _hasten(container)
         if not poller.poll(_PATIENCE):
-            raise KernelError("kill" if number else "wait", f"container {container.id}", 110)
+            raise KernelError("kill" if kill else "wait", f"container {container.id}", 110)
     finally:
         os.close(pidfd)
 

@@ -6,7 +6,7 @@ import os
 import select
 
 from pycontain.errors import InvalidInput, InvalidState, PycontainError
-from pycontain.oci import ending, state
+from pycontain.oci import ending, log, state
 from pycontain.runtime import runner
 
 TYPE_CHECKING = False
@@ -72,5 +72,8 @@ def _raise_late_failure(container: Container) -> None:
         os.close(file)
     if failure:
         # Managers delete it at once, which is refused where they have not seen its end yet.
-        ending.await_end(container)
+        try:
+            ending.await_end(container)
+        except PycontainError as err:
+            log.warn(f"start: {err}")
         raise failure

@@ -20,14 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from pycontain.engine import hooks, sandbox
+from pycontain.engine import hooks, network_verbs, sandbox
 from pycontain.engine.failure import told
-from pycontain.errors import (
-    NotFound,
-    PycontainError,
-    StoreError,
-    is_shortage,
-)
+from pycontain.errors import NotFound, PycontainError, StoreError, is_shortage
 from pycontain.model import kube
 from pycontain.model.container import UID_LABEL, NetworkChoice
 from pycontain.model.declared import Owner
@@ -62,7 +57,7 @@ from pycontain.pod.declared import Declarations
 from pycontain.pod.images import Images
 from pycontain.pod.plan import Around, Facts, Planned, empty_folders, plan, requests
 from pycontain.pod.plan import folders as folders_of
-from pycontain.pod.pods import Pods, ensure_network, together
+from pycontain.pod.pods import Pods, together
 from pycontain.pod.reasons import Blocked
 from pycontain.store import files
 
@@ -278,7 +273,6 @@ class Keeper:
             # Who stops a pod holds its lock until it is written down that a user did.
             if not observed.look(self._engine, declared).stopped:
                 with _named(declared):
-                    ensure_network(self._engine, pod)
                     sandbox.start(self._layout, pod, lock)
 
     def plan(self, declared: Declared, seen: PodSeen | None = None) -> Planned:
@@ -349,7 +343,7 @@ class Keeper:
         pod = planned.pod
         with _named(declared):
             self._check_way_out(pod)
-            ensure_network(self._engine, pod)
+            network_verbs.ensure_of_pods(self._layout, pod.networks)
         made = self._pods.create(
             pod.name, labels={**pod.labels, UID_LABEL: declared.uid}, share=pod.share,
             hostname=pod.hostname, network=pod.network, networks=pod.networks,

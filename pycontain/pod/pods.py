@@ -29,7 +29,6 @@ from pycontain.errors import (
 from pycontain.model import parse
 from pycontain.model.container import UID_LABEL, Limits, RunOptions
 from pycontain.model.pod import KIND_LABEL, KINDS, SHARED, Pod, cgroup_path
-from pycontain.network import choice
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -397,8 +396,6 @@ class Pods:
             PycontainError: its sandbox cannot be started.
         """
         with sandbox.locked(self._layout, self.find(ref)) as (pod, lock):
-            if UID_LABEL in pod.labels:
-                ensure_network(self._engine, pod)
             sandbox.start(self._layout, pod, lock)
         members = self._members(pod.id)
         idle: Sequence[View] = [view for view in members if view.status.state in _IDLE]
@@ -748,24 +745,6 @@ def _check_member(pod: Pod, options: RunOptions) -> None:
                 )
     if options.cgroup_parent:
         raise InvalidInput("--cgroup-parent: containers of a pod are in the pod's cgroup")
-
-
-def ensure_network(engine: Engine, pod: Pod) -> None:
-    """See that there is the network that declared pods get by themselves, where a pod is in it:
-    nobody has to make it, and anybody may remove it while it is of no use.
-
-    Raises:
-        Conflict: no subnet is free for it.
-        StoreError: it cannot be written.
-    """
-    networks, name = engine.networks, choice.OF_PODS
-    if all(one.name != name for one in pod.networks) or networks.exists(name):
-        return
-    try:
-        networks.create(name)
-    except Conflict:
-        if not networks.exists(name):  # another pod's, at the same time
-            raise
 
 
 def _each(views: Sequence[View], act: Callable[[View], object]) -> list[Failed]:

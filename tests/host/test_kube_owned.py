@@ -151,6 +151,10 @@ def test_the_network_of_pods_comes_back_with_them(store: Store, kube: Kube) -> N
     assert pods.start("web") == []
     kube.await_ready([("Pod", "web")], timeout=PATIENCE)
     pods.stop("web")
+    store.engine.networks.remove("kube")
+    store.containers.start("web-main")
+    kube.await_ready([("Pod", "web")], timeout=PATIENCE)
+    pods.stop("web")
     end_all(store.engine)
     store.engine.networks.remove("kube")
     assert [one.name for one in kube.boot()] == ["web"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -17,9 +19,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycontain.errors import Conflict, InvalidInput, InvalidState, NotFound, StoreError
+from pycontain.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidState,
+    NotExecutable,
+    NotFound,
+    StoreError,
+)
 from pycontain.kernel import process
-from pycontain.oci import control, ending, flags, state
+from pycontain.oci import control, ending, flags, start, state
 from pycontain.oci.main import Command
 from pycontain.oci.state import Container, State
 
@@ -804,6 +813,20 @@ def test_a_process_that_ends_meanwhile_is_no_error_to_who_undoes_a_start(root: s
     with ending_one(f"{root}/other") as container:
         ending.destroy(container)
         assert not os.path.lexists(container.path)
+
+
+def test_why_a_program_did_not_start_is_told_where_its_process_does_not_end(
+    root: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    complete(root, late=[(7, "exec", "execute /bad")])
+    monkeypatch.setattr(ending, "_SOON", 0)
+    monkeypatch.setattr(ending, "_PATIENCE", 0)
+    with state.find(root, "one") as container:
+        with open(f"{container.path}/{state.FAILURE}", "wb") as file:
+            file.write(struct.pack("=Ii248s", 7, errno.ENOEXEC, b""))
+        with pytest.raises(NotExecutable, match="exec: '/bad': exec format error"):
+            start._raise_late_failure(container)
+    assert "start: wait: container one" in capfd.readouterr().err
 
 
 def test_a_process_that_ends_before_it_is_signalled(

@@ -113,7 +113,6 @@ def main() -> None:
     line = Line(sys.argv[1])
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip()
-    # An emulated line may lose what is written while it is set up.
     line.send(ready=boot)
     while not select.select([line.fd], [], [], _AGAIN)[0]:
         line.send(ready=boot)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,17 +126,19 @@ class Machine:
         known = remembered.read_text() if remembered.exists() else ""
         tried = [known] if known else accelerators()
         if tried[-1] == "tcg":
-            tried.append("tcg")  # a guest was seen to stand still on a busy host
-        for left, accelerator in zip(range(len(tried) - 1, -1, -1), tried, strict=True):
+            # One gave no answer in 90 s once; whether it was slow or stood still is not known.
+            tried.append("tcg")
+        while True:
+            accelerator = tried.pop(0)
             try:
                 self._boot(accelerator)
                 break
             except Lost as err:
                 self.cut()
                 # What an earlier boot has written is what a test is about.
-                if not left or not fresh:
+                if not tried or not fresh:
                     raise
-                print(f"boot with {accelerator}: {err}: once more", file=sys.stderr)
+                warnings.warn(f"boot with {accelerator}, once more: {err}", stacklevel=2)
                 self._new_layer()
         if not known:
             for old in disk.cache().glob("accelerator-*"):

@@ -116,19 +116,20 @@ def test_a_start_that_fails_returns_when_the_process_has_ended(bundle: Bundle) -
     # The first process of a pid namespace ends when the others have been waited for.
     words = ["nsenter", "--target", str(bundle.pid), "--pid", "sleep", "1000"]
     with subprocess.Popen(words) as other:
-        children = Path(f"/proc/{other.pid}/task/{other.pid}/children")
-        wait_until(children.read_text)
-        sleeping = int(children.read_text())
-        wait_until(lambda: command_line(sleeping).startswith("sleep"))
-        other.send_signal(signal.SIGSTOP)
-        with subprocess.Popen(bundle.argv("start", bundle.id), stderr=subprocess.PIPE) as start:
+        try:
+            children = Path(f"/proc/{other.pid}/task/{other.pid}/children")
+            wait_until(children.read_text)
+            sleeping = int(children.read_text())
+            wait_until(lambda: command_line(sleeping).startswith("sleep"))
+            other.send_signal(signal.SIGSTOP)
+            start = subprocess.Popen(bundle.argv("start", bundle.id), stderr=subprocess.PIPE)
             wait_until_gone(sleeping)
-            try:
-                with pytest.raises(subprocess.TimeoutExpired):
-                    start.wait(1.0)
-            finally:
-                other.send_signal(signal.SIGCONT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                start.wait(1.0)
+            other.send_signal(signal.SIGCONT)
             _, said = start.communicate(timeout=PATIENCE)
+        finally:
+            other.kill()
     assert start.returncode != 0
     assert "/opt/bad" in said.decode()
     assert bundle.status == "stopped"
