@@ -191,9 +191,12 @@ def collect(
     data: bytes | None = None,
     *,
     until: bytes | None = None,
+    quiet: float | None = None,
     patience: float = PATIENCE,
 ) -> Output:
-    """Feed `data`, close the input where there is any, read to the end (or until `until` came)."""
+    """Feed `data`, close the input where there is any, read to the end (or until `until` came, or
+    nothing for `quiet` seconds).
+    """
     found = Output()
     rest = data or b""
     closing = data is not None
@@ -207,7 +210,9 @@ def collect(
         events = select.POLLIN | (select.POLLOUT if rest or closing else 0)
         poller = select.poll()
         poller.register(attachment, events)
-        if not poller.poll(100):
+        if not poller.poll(100 if quiet is None else quiet * 1000):
+            if quiet is not None:
+                return found
             continue
         frame = attachment.read()
         if frame is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import PATIENCE, collect, proc_field, wait_until
+from pace import seconds
 
 from pycontain.model.container import RunOptions
 
@@ -121,7 +122,7 @@ def test_a_slow_onlooker_that_reads_on_is_told_how_much(store: Store) -> None:
     client.write_stdin(b"go\n")
     said = f"{store.view(identity).paths.upper}/said"
     wait_until(lambda: os.path.exists(said))
-    begun = collect(client, until=b"\0")  # reads on, so there is room again
+    begun = collect(client, quiet=seconds(0.5))  # reads on, so there is room again
     client.write_stdin(b"on\n")
     found = collect(client, until=b"end\n")
     client.close()
