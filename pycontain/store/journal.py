@@ -9,7 +9,9 @@ renamed reads it to its end, and then the next.
 
 A line is one write. It is torn where its writer is killed between two pages, the disk is full, or
 the power fails. The next writer then begins a new line; two that append at the same moment may both
-miss it, so a line may follow a torn one without a newline.
+miss it, so a line may follow a torn one without a newline. Where a line goes over the end of a page
+the file grows twice in one write, so who looks in between takes it for torn: its newline makes an
+empty line then, which readers pass over.
 
 The monitor appends too (native/event.c).
 """
@@ -142,7 +144,8 @@ class Reader:
     def lines(self) -> Iterator[bytes]:
         """Yield the lines from where the last call ended to the present end, without newlines.
 
-        What is at the end without a newline is torn or being written: a later call tells.
+        Empty ones are none. What is at the end without a newline is torn or being written: a later
+        call tells.
 
         Raises:
             StoreError: a file cannot be read; or files are gone that were not read yet, because
@@ -170,7 +173,7 @@ class Reader:
     def _present(self) -> Iterator[bytes]:
         while chunk := self._read():
             *whole, self._rest = (self._rest + chunk).split(b"\n")
-            yield from whole
+            yield from filter(None, whole)
 
     def _read(self) -> bytes:
         try:
