@@ -179,10 +179,10 @@ class _Get:
             yield from (one for one in found if self._is_meant(one))
 
     def _is_meant(self, declared: Declared) -> bool:
-        from pycontain.pod import manifest
+        from pycontain.pod import selectors
 
         labels = declared.object.metadata.labels
-        return self.selector is None or manifest.selects(self.selector, labels)
+        return self.selector is None or selectors.selects(self.selector, labels)
 
     def rows(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Cells by kind and name."""

@@ -19,7 +19,7 @@ Unsupported = Annotated[Any, msgspec.Meta(extra={"supported": False})]
 """A field that Kubernetes knows and pycontain does nothing with."""
 
 Quantity = str | int | float
-"""``500m``, ``64Mi``, ``1e3``, 2: see :func:`pycontain.pod.manifest.quantity`."""
+"""``500m``, ``64Mi``, ``1e3``, 2: see :func:`pycontain.pod.quantities.quantity`."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Mode = Annotated[int, msgspec.Meta(ge=0, le=0o777)]
 """Permission bits of a file."""

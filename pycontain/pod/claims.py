@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.errors import Conflict, InvalidInput, NotFound
 from pycontain.model import kube
-from pycontain.pod import manifest
+from pycontain.pod.quantities import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -121,7 +121,7 @@ def labels_of(claim: kube.PersistentVolumeClaim) -> dict[str, str]:
     storage = spec.resources.requests.get("storage")
     said = {
         MODES_LABEL: ",".join(sorted(set(spec.access_modes))),
-        STORAGE_LABEL: "" if storage is None else str(int(manifest.quantity(storage))),
+        STORAGE_LABEL: "" if storage is None else str(int(quantity(storage))),
     }
     own = {CLAIM_LABEL: claim.name, **{name: value for name, value in said.items() if value}}
     return {**claim.metadata.labels, **own}

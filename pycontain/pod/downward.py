@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidInput
+from pycontain.pod.quantities import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,8 +88,6 @@ def resource(container: kube.Container, ref: kube.ResourceFieldSelector, facts: 
 
     Without a limit, what the machine has is one; without a request, the limit that is said is one.
     """
-    from pycontain.pod.manifest import quantity
-
     what, _, name = ref.resource.partition(".")
     limits, requests = container.resources.limits, container.resources.requests
     if what == "limits":

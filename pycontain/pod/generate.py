@@ -20,7 +20,7 @@ from pycontain.model import kube, parse, probe
 from pycontain.model.container import Container, Limits, NetworkChoice, Publish, RunOptions
 from pycontain.model.pod import SHARED
 from pycontain.network import choice
-from pycontain.pod import claims, manifest
+from pycontain.pod import checks, claims, podspec
 from pycontain.pod.controllers import HASH_LABEL
 from pycontain.pod.plan import CONTAINER_LABEL, SECCOMP_FOLDER
 
@@ -154,7 +154,7 @@ def named(pod: kube.Pod) -> tuple[tuple[str, str], ...]:
 
 
 def _named(spec: kube.PodSpec) -> Iterator[tuple[str, str]]:
-    for _, container in manifest.containers(spec):
+    for _, container in podspec.containers(spec):
         for variables in container.env_from:
             yield from _both(variables.config_map_ref, variables.secret_ref)
         for variable in container.env:
@@ -432,7 +432,7 @@ class _Maker:
             name = one.hostname
             if not name or name in (chosen, self.name) or name == one.name:
                 continue
-            if chosen is not None or not manifest.is_label(name):
+            if chosen is not None or not checks.is_label(name):
                 self.leave_out(f"--hostname {name}", container)
             else:
                 chosen = name
@@ -448,8 +448,8 @@ class _Maker:
 
 def _is_good(word: str, key: str, value: str) -> bool:
     if word == "label":
-        return manifest.is_metadata(kube.ObjectMeta(labels={key: value}))
-    return manifest.is_metadata(kube.ObjectMeta(annotations={key: value}))
+        return checks.is_metadata(kube.ObjectMeta(labels={key: value}))
+    return checks.is_metadata(kube.ObjectMeta(annotations={key: value}))
 
 
 def _aliases(words: Iterable[str]) -> Iterator[kube.HostAlias]:
@@ -535,7 +535,7 @@ class _Volumes:
 
     def _claimed(self, one: Container, mount: Mount) -> str:
         name = mount.source
-        if not manifest.is_subdomain(name):
+        if not checks.is_subdomain(name):
             raise self._maker.refusal(
                 one, f"volume {name}: no claim can have this name",
                 "lower case letters, digits, - and . are possible",
@@ -658,7 +658,7 @@ class _Member:
     def _env(self) -> Iterator[kube.EnvVar]:
         variables = dict(line.partition("=")[::2] for line in self.options.env if "=" in line)
         for name, value in variables.items():
-            if manifest.is_variable(name):
+            if checks.is_variable(name):
                 yield kube.EnvVar(name=name, value=_literal(value))
             else:
                 self._leave_out(f"--env {name}")

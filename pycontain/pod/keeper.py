@@ -35,8 +35,8 @@ from pycontain.pod import (
     controllers,
     downward,
     folders,
-    manifest,
     observed,
+    podspec,
     reasons,
 )
 from pycontain.pod import images as images_of
@@ -257,7 +257,7 @@ class Keeper:
     def _start(self, declared: Declared, seen: PodSeen, name: str) -> None:
         """Start a container; where it was told an address that the pod has no more, another one."""
         identity = seen.containers[name].id
-        specs = {one.name: one for _, one in manifest.containers(declared.pod.spec)}
+        specs = {one.name: one for _, one in podspec.containers(declared.pod.spec)}
         if downward.tells_addresses(specs[name]):
             planned = self._planned(declared, seen)
             (member,) = (one for one in (*planned.init, *planned.members) if one.name == name)
@@ -662,7 +662,7 @@ def _named(declared: Declared, container: str = "") -> Iterator[None]:
 
 def _user_of(spec: kube.PodSpec, volume: str) -> str:
     """Name of the first container that mounts a volume; empty: none does."""
-    for _, one in manifest.containers(spec):
+    for _, one in podspec.containers(spec):
         if any(mount.name == volume for mount in one.volume_mounts):
             return one.name
     return ""

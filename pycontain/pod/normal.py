@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from pycontain.errors import InvalidInput
 from pycontain.model import kube
-from pycontain.pod import manifest
+from pycontain.pod import quantities, typed, unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +63,7 @@ def normal(part: S) -> S:
         part: as ``manifest.parse`` returns it.
     """
     changed = {}
-    for field in manifest.fields(type(part)):
+    for field in typed.fields(type(part)):
         before = getattr(part, field.name)
         after = _normal(type(part), field, before)
         if after is not before:
@@ -77,7 +77,7 @@ def normal(part: S) -> S:
 
 def _normal(type_: type[msgspec.Struct], field: FieldInfo, value: Any) -> Any:
     """Return the value of a field; what stands for nothing becomes the default."""
-    if field.type == kube.Unsupported and manifest.is_harmless(field.encode_name, value):
+    if field.type == kube.Unsupported and unsupported.is_harmless(field.encode_name, value):
         return None
     if (type_, field.name) in _DEFAULTS and value == _DEFAULTS[type_, field.name]:
         return None
@@ -103,7 +103,7 @@ def _texts(resources: Mapping[str, kube.Quantity]) -> dict[str, str]:
 
 
 def _text(value: kube.Quantity) -> str:
-    return f"{manifest.quantity(value).normalize():f}"
+    return f"{quantities.quantity(value).normalize():f}"
 
 
 def _of_container(one: kube.Container) -> dict[str, Any]:

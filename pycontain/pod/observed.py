@@ -10,7 +10,7 @@ from pycontain.engine import hooks, networks, probes, records, sandbox, supervis
 from pycontain.errors import NotFound
 from pycontain.model.container import UID_LABEL
 from pycontain.model.pod import POD_LABEL
-from pycontain.pod import manifest
+from pycontain.pod import podspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +111,7 @@ def look(engine: Engine, declared: Declared, problem: Problem | None = None) -> 
         StoreError: a document is damaged.
     """
     spec = declared.pod.spec
-    names = [container.name for _, container in manifest.containers(spec)]
+    names = [container.name for _, container in podspec.containers(spec)]
     absent = {name: ContainerSeen(name) for name in names}
     pod = _find(engine, declared.name)
     if pod is None:

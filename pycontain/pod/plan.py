@@ -17,7 +17,7 @@ from pycontain.errors import (
 from pycontain.model import parse
 from pycontain.model.container import Limits, Mount, Publish, RestartPolicy, RunOptions
 from pycontain.model.pod import SHARED, Memory, Pod
-from pycontain.pod import actions, configs, manifest, resources
+from pycontain.pod import actions, configs, podspec, quantities, resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -428,7 +428,7 @@ class _Plan:
         sysctls = spec.security_context.sysctls
         return {
             **{kind: "host" for kind, wanted in theirs.items() if wanted},
-            "sysctls": {manifest.sysctl_name(one.name): one.value for one in sysctls},
+            "sysctls": {podspec.sysctl_name(one.name): one.value for one in sysctls},
         }
 
     def _security(self, container: kube.Container) -> dict[str, Any]:
@@ -471,7 +471,7 @@ def _has_files(volume: kube.Volume) -> bool:
 
 def _size(folder: kube.EmptyDir) -> int | None:
     """``sizeLimit`` in bytes; 0 is none, as in Kubernetes."""
-    return int(manifest.quantity(folder.size_limit or 0)) or None
+    return int(quantities.quantity(folder.size_limit or 0)) or None
 
 
 def _security_words(own: kube.SecurityContext, shared: kube.PodSecurityContext) -> Iterator[str]:
@@ -520,9 +520,9 @@ def _limits(resources: kube.ResourceRequirements) -> dict[str, Any]:
     found: dict[str, Any] = {}
     limits = resources.limits
     if "cpu" in limits:
-        cpus = float(manifest.quantity(limits["cpu"]))
+        cpus = float(quantities.quantity(limits["cpu"]))
         # less is no quota to the kernel; kubelet rounds up too
         found["cpus"] = max(cpus, _LEAST_CPUS) if cpus else 0.0
     if "memory" in limits:
-        found["memory"] = int(manifest.quantity(limits["memory"]))
+        found["memory"] = int(quantities.quantity(limits["memory"]))
     return found

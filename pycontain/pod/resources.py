@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from pycontain.pod.manifest import quantity
+from pycontain.pod.quantities import quantity
 
 if TYPE_CHECKING:
     from pycontain.model import kube

@@ -23,8 +23,9 @@ from pycontain.model.kube_status import (
     Terminated,
     Waiting,
 )
-from pycontain.pod import controllers, manifest, reasons
+from pycontain.pod import controllers, podspec, reasons
 from pycontain.pod.observed import ContainerSeen, PodSeen
+from pycontain.pod.quantities import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -316,7 +317,7 @@ class _Pod:
 
     def _is_next(self, container: kube.Container) -> bool:
         """Whether it is the first that does not run: the one which the problem is about."""
-        for _, other in manifest.containers(self.spec):
+        for _, other in podspec.containers(self.spec):
             if self._seen(other).state in ("absent", "created"):
                 return other.name == container.name
         return False
@@ -373,7 +374,7 @@ def qos_class(spec: kube.PodSpec) -> QOSClass:
     ``Guaranteed``: each has limits of cpu and memory, and asks for as much; ``BestEffort``: none
     has any; ``Burstable``: the others.
     """
-    parts = [container.resources for _, container in manifest.containers(spec)]
+    parts = [container.resources for _, container in podspec.containers(spec)]
     if _named(spec.resources):  # it is said for the pod as a whole
         parts = [spec.resources]
     if not any(_named(part) for part in parts):
@@ -386,7 +387,7 @@ _COMPUTE = ("cpu", "memory")
 
 def _named(part: kube.ResourceRequirements) -> bool:
     return any(
-        manifest.quantity(resources[name])
+        quantity(resources[name])
         for resources in (part.limits, part.requests)
         for name in _COMPUTE
         if name in resources
@@ -397,11 +398,8 @@ def _is_guaranteed(part: kube.ResourceRequirements) -> bool:
     def is_whole(name: str) -> bool:
         if name not in part.limits:
             return False
-        limit = manifest.quantity(part.limits[name])
-        return (
-            bool(limit)
-            and manifest.quantity(part.requests.get(name, limit.to_eng_string())) == limit
-        )
+        limit = quantity(part.limits[name])
+        return bool(limit) and quantity(part.requests.get(name, limit.to_eng_string())) == limit
 
     return all(map(is_whole, _COMPUTE))
 

@@ -36,7 +36,7 @@ from pycontain.model.probe import (
     SleepAction,
     TcpAction,
 )
-from pycontain.pod import claims, generate, manifest, writing
+from pycontain.pod import checks, claims, generate, manifest, writing
 from pycontain.pod.controllers import HASH_LABEL
 from pycontain.pod.plan import Around, Planned, plan
 from pycontain.runtime.spec import security
@@ -337,7 +337,7 @@ def test_names_of_volumes_are_given_once() -> None:
     mounts = (Mount(type="bind", source=path, target=path) for path in places)
     names = [volume.name for volume in spec(made(container(mounts=tuple(mounts)))).volumes]
     assert len(set(names)) == 4
-    assert all(map(manifest.is_label, names))
+    assert all(map(checks.is_label, names))
 
 
 def test_volumes_of_the_image_come_with_it() -> None:

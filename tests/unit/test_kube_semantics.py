@@ -16,7 +16,7 @@ from pycontain.model import kube
 from pycontain.model.container import ExitRecord
 from pycontain.model.declared import Problem
 from pycontain.model.kube_status import PodStatus
-from pycontain.pod import controllers, images, immutable, manifest, normal
+from pycontain.pod import controllers, images, immutable, manifest, normal, podspec
 from pycontain.pod import plan as planning
 from pycontain.pod import status as statuses
 from pycontain.pod.declared import Declared
@@ -276,7 +276,7 @@ INIT = f"{POD}  initContainers: [{{name: first, image: busybox}}]\n"
 
 def look(pod: Declared, problem: Problem | None = None, **container: Any) -> PodSeen:
     """What there is of a pod, whose first container may be."""
-    names = [one.name for _, one in manifest.containers(pod.pod.spec)]
+    names = [one.name for _, one in podspec.containers(pod.pod.spec)]
     containers = {name: ContainerSeen(name) for name in names}
     containers[names[0]] = ContainerSeen(names[0], **container)
     return PodSeen(

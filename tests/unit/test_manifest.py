@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from pycontain.errors import InvalidInput, NotFound, PycontainError
 from pycontain.model import kube
 from pycontain.model.probe import ExecAction, Hooks, HttpAction, ProbeCheck, SleepAction, TcpAction
-from pycontain.pod import actions, configs, documents, downward, manifest
+from pycontain.pod import (
+    actions,
+    configs,
+    documents,
+    downward,
+    manifest,
+    podspec,
+    quantities,
+    selectors,
+)
 from pycontain.pod.plan import Facts
 
 if TYPE_CHECKING:
@@ -162,13 +171,13 @@ def test_a_whole_pod() -> None:
     (port,) = main.ports
     assert (main.command, main.args) == (("sh", "-c"), ("echo",))
     assert (port.host_port, port.host_ip, port.protocol) == (8080, "127.0.0.1", "TCP")
-    assert manifest.quantity(main.resources.limits["cpu"]) == Decimal("0.5")
+    assert quantities.quantity(main.resources.limits["cpu"]) == Decimal("0.5")
     assert (main.security_context.run_as_user, main.volume_mounts[0].read_only) == (1000, True)
     data, conf = pod.spec.volumes
     assert data.empty_dir == kube.EmptyDir()  # Kubernetes' default source
     assert conf.config_map is not None
     assert conf.config_map.default_mode == 0o400
-    paths = [(path, one.name) for path, one in manifest.containers(pod.spec)]
+    paths = [(path, one.name) for path, one in podspec.containers(pod.spec)]
     assert paths == [("spec.initContainers[0]", "first"), ("spec.containers[0]", "main")]
     assert (pod.spec.restart_policy, pod.spec.dns_policy) == ("Never", "ClusterFirst")
 
@@ -373,13 +382,13 @@ def test_what_a_pod_may_not_say(text: str, said: str) -> None:
     ],
 )  # fmt: skip
 def test_quantities(text: str | float, number: str | int) -> None:
-    assert manifest.quantity(text) == Decimal(number)
+    assert quantities.quantity(text) == Decimal(number)
 
 
 @pytest.mark.parametrize("text", ["", "m", "1 Mi", "1mi", "-1", "10E", "1e99", "1Mi5", "٣", True])
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(InvalidInput):
-        manifest.quantity(text)
+        quantities.quantity(text)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -412,7 +421,7 @@ def test_a_pod_with_one_odd_value_is_read_or_refused(path: tuple[Any, ...], odd:
 
 @given(st.integers(0, 1 << 40), st.sampled_from(["k", "Ki", "M", "Mi"]))
 def test_a_unit_multiplies(number: int, unit: str) -> None:
-    once, many = (manifest.quantity(f"{count}{unit}") for count in (1, number))
+    once, many = (quantities.quantity(f"{count}{unit}") for count in (1, number))
     assert many == number * once
 
 
@@ -733,7 +742,7 @@ def test_a_sidecar_may_have_probes() -> None:
     ],
 )
 def test_both_ways_to_write_a_sysctl(name: str, expected: str) -> None:
-    assert manifest.sysctl_name(name) == expected
+    assert podspec.sysctl_name(name) == expected
 
 
 # ---- Deployment, PersistentVolumeClaim, List ----
@@ -834,10 +843,10 @@ def test_what_a_deployment_may_not_say(old: str, new: str, said: str) -> None:
 )
 def test_selectors(expression: str, labels: dict[str, str], meant: bool) -> None:
     rule = msgspec.convert(value(expression), kube.LabelSelectorRequirement)
-    found = manifest.selects(kube.LabelSelector(match_expressions=(rule,)), labels)
+    found = selectors.selects(kube.LabelSelector(match_expressions=(rule,)), labels)
     assert found == meant
     both = kube.LabelSelector(match_labels={"none": "x"}, match_expressions=(rule,))
-    assert not manifest.selects(both, labels)
+    assert not selectors.selects(both, labels)
 
 
 def test_a_claim() -> None:

@@ -17,7 +17,7 @@ from pycontain.errors import InvalidInput, InvalidState
 from pycontain.model import kube
 from pycontain.model.container import ExitRecord
 from pycontain.model.declared import Failure, Owner, Problem
-from pycontain.pod import controllers, manifest, readiness, status
+from pycontain.pod import controllers, manifest, readiness, selectors, status
 from pycontain.pod.declared import Declared
 from pycontain.pod.observed import ContainerSeen, PodSeen
 
@@ -480,7 +480,7 @@ def test_ages(seconds: int, text: str) -> None:
     ],
 )  # fmt: skip
 def test_selectors(text: str, meant: bool) -> None:
-    assert manifest.selects(kube_rows.selector(text), {"app": "web"}) is meant
+    assert selectors.selects(kube_rows.selector(text), {"app": "web"}) is meant
 
 
 @pytest.mark.parametrize(
