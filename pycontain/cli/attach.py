@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Refused, Values, Verb, switch
 from pycontain.cli.terminal import OUTPUTS, STDIN, Relay
-from pycontain.model import parse
+from pycontain.model.parse import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ DETACH_KEYS = Flag(
     "detach-keys",
     "key sequence that detaches, as 'ctrl-p,ctrl-q'",
     metavar="keys",
-    convert=parse.parse_detach_keys,
+    convert=names.parse_detach_keys,
 )
 SIG_PROXY = switch("sig-proxy", "forward signals to the process (without a terminal)", default=True)
 
@@ -28,7 +28,7 @@ SIG_PROXY = switch("sig-proxy", "forward signals to the process (without a termi
 def detach_keys(values: Values) -> bytes:
     """Return the sequence that the user asked for, or docker's."""
     keys: bytes | None = values["detach-keys"]
-    return parse.DETACH_KEYS if keys is None else keys
+    return names.DETACH_KEYS if keys is None else keys
 
 
 def check_terminal(interactive: bool, tty: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli.flags import Flag
 from pycontain.errors import InvalidInput
-from pycontain.model import parse
+from pycontain.model.parse.environment import parse_env_file, resolve_env
 
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values
@@ -18,7 +18,7 @@ ENV = Flag(
     short="e",
     kind="list",
     metavar="NAME[=value]",
-    convert=lambda word: parse.resolve_env((word,), os.environ)[0],
+    convert=lambda word: resolve_env((word,), os.environ)[0],
 )
 ENV_FILE = Flag("env-file", "read environment variables from a file", kind="list", metavar="file")
 USER = Flag("user", "user and group, names or numbers", short="u", metavar="user[:group]")
@@ -31,7 +31,7 @@ def environment(values: Values) -> tuple[str, ...]:
     Raises:
         InvalidInput: a file cannot be read or understood.
     """
-    files = [line for path in values["env-file"] for line in parse.parse_env_file(path, os.environ)]
+    files = [line for path in values["env-file"] for line in parse_env_file(path, os.environ)]
     return (*files, *values["env"])
 
 

@@ -9,7 +9,7 @@ from pycontain.cli import output, streams
 from pycontain.cli.flags import Flag, Refused, Verb, listing_filter
 from pycontain.cli.template import GoMap, Template, to_json
 from pycontain.errors import InvalidInput
-from pycontain.model import parse
+from pycontain.model.parse.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ _KIND = "*events.Message"
 
 def _moment(values: Values, name: str, now: int) -> int | None:
     word: str | None = values[name] or None
-    return None if word is None else parse.parse_time(word, now, f"--{name}")
+    return None if word is None else parse_time(word, now, f"--{name}")
 
 
 def _filters(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:

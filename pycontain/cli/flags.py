@@ -314,7 +314,7 @@ def closest(word: str, words: Sequence[str]) -> str | None:
 
 def boolean(text: str) -> bool:
     """Return the truth that `text` says."""
-    from pycontain.model.parse import parse_boolean
+    from pycontain.model.parse.numbers import parse_boolean
 
     answer = parse_boolean(text)
     if answer is None:

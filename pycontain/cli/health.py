@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def _duration(text: str) -> int:
-    from pycontain.model import parse
+    from pycontain.model.parse.times import parse_duration
 
     try:
-        return parse.parse_duration(text)
+        return parse_duration(text)
     except InvalidInput as err:
         raise InvalidInput(f'invalid duration "{text}"', err.hint) from err
 

@@ -438,7 +438,7 @@ class _Chosen(NamedTuple):
 
 def _logs(app: App, values: Values, arguments: list[str]) -> int:
     from pycontain.cli import log_streams
-    from pycontain.model import parse
+    from pycontain.model.parse.times import parse_time
 
     if values["container"] is not None and values["all-containers"]:
         raise UsageError("--container and --all-containers: give one of them")
@@ -448,7 +448,7 @@ def _logs(app: App, values: Values, arguments: list[str]) -> int:
     how = {
         "follow": values["follow"],
         "tail": values["tail"],
-        "since": parse.parse_time(since, time.time_ns(), "--since") if since else None,
+        "since": parse_time(since, time.time_ns(), "--since") if since else None,
     }
     sources = [
         (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Verb, switch, wait_seconds
-from pycontain.model.parse import parse_signal
+from pycontain.model.parse.signals import parse_signal
 
 if TYPE_CHECKING:
     from pycontain.cli.flags import Values

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Verb, switch
 from pycontain.cli.output import rfc3339
-from pycontain.model import parse
+from pycontain.model.parse.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _moment(values: Values, name: str, now: int) -> int | None:
     word: str | None = values[name] or None
-    return None if word is None else parse.parse_time(word, now, f"--{name}")
+    return None if word is None else parse_time(word, now, f"--{name}")
 
 
 def _tail(text: str) -> int | None:

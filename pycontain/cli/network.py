@@ -19,7 +19,7 @@ from pycontain.cli.flags import (
 )
 from pycontain.cli.template import GoMap, to_json
 from pycontain.errors import InvalidInput, NotFound, PycontainError
-from pycontain.model import parse
+from pycontain.model.parse.environment import parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -329,7 +329,7 @@ CREATE = Verb(
         Flag("ip-range", "give addresses of this part of its subnet", kind="list", metavar="range"),
         switch("ipv6", "with IPv6; without an IPv6 subnet it gets one"),
         Flag("label", "metadata, as NAME=VALUE", kind="list", metavar="label",
-             convert=parse.parse_label),
+             convert=parse_label),
         Flag(
             "opt",
             "option of the driver: mtu=BYTES, com.docker.network.bridge.name=NAME; of macvlan"

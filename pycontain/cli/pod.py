@@ -9,7 +9,9 @@ from pycontain.cli.flags import Flag, Verb, filter_, switch, wait_seconds
 from pycontain.cli.limits import LIMIT_FLAGS, limit_fields
 from pycontain.cli.run_options import CONTAINER_FLAGS, hostname_of, labels_of, network_fields
 from pycontain.errors import InvalidInput, NotFound, PycontainError
-from pycontain.model import parse
+from pycontain.model.parse.mounts import parse_volume
+from pycontain.model.parse.signals import parse_signal
+from pycontain.model.parse.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +98,7 @@ def _asked(app: App, values: Values) -> dict[str, Any]:
         "dns": values["dns"],
         "dns_search": values["dns-search"],
         "dns_option": values["dns-option"],
-        "volumes": [parse.parse_volume(word, here) for word in dict.fromkeys(values["volume"])],
+        "volumes": [parse_volume(word, here) for word in dict.fromkeys(values["volume"])],
         "shm_size": values["shm-size"] or app.settings.shm_size,
         "limits": Limits(**limit_fields(values)),
     }
@@ -220,7 +222,7 @@ def _restart(app: App, values: Values, arguments: list[str]) -> int:
 
 
 def _kill(app: App, values: Values, arguments: list[str]) -> int:
-    number = parse.parse_signal(values["signal"])
+    number = parse_signal(values["signal"])
     return _on_each(
         app, _names(app, values, arguments), lambda found, name: found.kill(name, number)
     )
@@ -293,7 +295,7 @@ def _test(name: str, value: str) -> Callable[[Pod], bool]:
     if name == "until":
         import time
 
-        moment = parse.parse_time(value, time.time_ns(), "--filter until")
+        moment = parse_time(value, time.time_ns(), "--filter until")
         return lambda pod: pod.created < moment
     raise InvalidInput(f"invalid filter '{name}'", "there are label, until")
 

@@ -19,7 +19,7 @@ from pycontain.cli.flags import (
 from pycontain.cli.pod import FAILURE, each, has_label, pods
 from pycontain.cli.template import GoMap
 from pycontain.errors import InvalidInput, NotFound, PycontainError
-from pycontain.model import parse
+from pycontain.model.parse.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -114,7 +114,7 @@ def _test(name: str, values: Sequence[str]) -> Callable[[PodView], bool]:
         patterns = [re.compile(value) for value in values]
         return lambda view: any(pattern.search(view.pod.name) for pattern in patterns)
     if name == "until":
-        moments = [parse.parse_time(v, time.time_ns(), "--filter until") for v in values]
+        moments = [parse_time(v, time.time_ns(), "--filter until") for v in values]
         return lambda view: all(view.pod.created < moment for moment in moments)
     if name in ("status", "ctr-status"):
         return _by_state(name, [value.lower() for value in values])
@@ -392,7 +392,7 @@ def _logs(app: App, values: Values, arguments: list[str]) -> int:
 
 
 def _moment(word: str | None, now: int, flag: str) -> int | None:
-    return parse.parse_time(word, now, flag) if word else None
+    return parse_time(word, now, flag) if word else None
 
 
 def _chosen(view: PodView, ref: str | None) -> Sequence[View]:

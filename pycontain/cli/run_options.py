@@ -13,8 +13,21 @@ from pycontain.cli.health import HEALTH_FLAGS, health_check
 from pycontain.cli.limits import CREATE_FLAGS, create_fields
 from pycontain.config import BUILT_IN, LOG_DRIVERS
 from pycontain.errors import InvalidInput
-from pycontain.model import parse
 from pycontain.model.container import RunOptions
+from pycontain.model.parse.environment import parse_annotation, parse_label, parse_label_file
+from pycontain.model.parse.hosts import (
+    parse_add_host,
+    parse_dns,
+    parse_dns_option,
+    parse_dns_search,
+    parse_domainname,
+    parse_hostname,
+)
+from pycontain.model.parse.mounts import parse_mount, parse_tmpfs, parse_volume, parse_volumes_from
+from pycontain.model.parse.names import parse_namespace, parse_sysctl
+from pycontain.model.parse.numbers import parse_size, parse_umask
+from pycontain.model.parse.resources import parse_device, parse_device_rule, parse_ulimit
+from pycontain.model.parse.signals import parse_signal
 from pycontain.network import choice
 
 if TYPE_CHECKING:
@@ -100,14 +113,14 @@ CONTAINER_FLAGS = (
         "add a line to /etc/hosts",
         kind="list",
         metavar="name:ip",
-        convert=parse.parse_add_host,
+        convert=parse_add_host,
     ),
     Flag(
         "annotation",
         "set an annotation of the OCI configuration",
         kind="list",
         metavar="name[=value]",
-        convert=parse.parse_annotation,
+        convert=parse_annotation,
     ),
     Flag("cap-add", "add a capability, or ALL", kind="list", metavar="capability"),
     Flag("cap-drop", "drop a capability, or ALL", kind="list", metavar="capability"),
@@ -117,26 +130,24 @@ CONTAINER_FLAGS = (
         "give access to a device of the host",
         kind="list",
         metavar="path[:path[:rwm]]",
-        convert=parse.parse_device,
+        convert=parse_device,
     ),
     Flag(
         "device-cgroup-rule",
         "allow devices by number, as 'c 1:* rwm'",
         kind="list",
         metavar="rule",
-        convert=parse.parse_device_rule,
+        convert=parse_device_rule,
     ),
-    Flag("dns", "name server", kind="list", metavar="ip", convert=parse.parse_dns),
+    Flag("dns", "name server", kind="list", metavar="ip", convert=parse_dns),
     Flag(
         "dns-option",
         "resolver option",
         kind="list",
         metavar="option",
-        convert=parse.parse_dns_option,
+        convert=parse_dns_option,
     ),
-    Flag(
-        "dns-search", "search domain", kind="list", metavar="domain", convert=parse.parse_dns_search
-    ),
+    Flag("dns-search", "search domain", kind="list", metavar="domain", convert=parse_dns_search),
     Flag("domainname", "NIS domain name in the container", metavar="name"),
     Flag("entrypoint", "replace the image's ENTRYPOINT (and clear its CMD)", metavar="command"),
     environment.ENV,
@@ -165,7 +176,7 @@ CONTAINER_FLAGS = (
         short="l",
         kind="list",
         metavar="name[=value]",
-        convert=parse.parse_label,
+        convert=parse_label,
     ),
     Flag("label-file", "read labels from a file, a line each", kind="list", metavar="file"),
     Flag("link", "of docker's old bridge: refused", metavar="container"),
@@ -192,7 +203,7 @@ CONTAINER_FLAGS = (
         "mount: type=bind|tmpfs|volume|image,source=…,target=…[,readonly]",
         kind="list",
         metavar="mount",
-        convert=lambda word: parse.parse_mount(word, os.getcwd()),
+        convert=lambda word: parse_mount(word, os.getcwd()),
     ),
     Flag("name", "name of the container", metavar="name"),
     Flag(
@@ -250,7 +261,7 @@ CONTAINER_FLAGS = (
         kind="list",
         metavar="option",
     ),
-    Flag("shm-size", "size of /dev/shm (default 64m)", metavar="bytes", convert=parse.parse_size),
+    Flag("shm-size", "size of /dev/shm (default 64m)", metavar="bytes", convert=parse_size),
     Flag("stop-signal", "signal that stops the container", metavar="signal"),
     Flag(
         "stop-timeout",
@@ -263,7 +274,7 @@ CONTAINER_FLAGS = (
         "kernel setting of the container's namespaces",
         kind="list",
         metavar="name=value",
-        convert=parse.parse_sysctl,
+        convert=parse_sysctl,
     ),
     Flag(
         "timeout",
@@ -279,10 +290,10 @@ CONTAINER_FLAGS = (
         "resource limit, as nofile=1024:4096",
         kind="list",
         metavar="name=soft[:hard]",
-        convert=parse.parse_ulimit,
+        convert=parse_ulimit,
     ),
     Flag("tz", "time zone, as Europe/Berlin, or local for the host's", metavar="zone"),
-    Flag("umask", "umask of the process", metavar="octal", convert=parse.parse_umask),
+    Flag("umask", "umask of the process", metavar="octal", convert=parse_umask),
     environment.USER,
     Flag("uts", "UTS namespace: host (default: its own)", metavar="mode"),
     Flag(
@@ -297,7 +308,7 @@ CONTAINER_FLAGS = (
         "mount the binds and volumes of another container",
         kind="list",
         metavar="container[:ro|rw]",
-        convert=parse.parse_volumes_from,
+        convert=parse_volumes_from,
     ),
     environment.WORKDIR,
     *CREATE_FLAGS,
@@ -307,7 +318,7 @@ CONTAINER_FLAGS = (
 
 
 def _namespace(values: Values, kind: str) -> str:
-    return parse.parse_namespace(kind, values[kind] or "")
+    return parse_namespace(kind, values[kind] or "")
 
 
 def network_fields(values: Values, settings: Config) -> dict[str, Any]:
@@ -349,8 +360,8 @@ def _all_mounts(values: Values) -> tuple[Mount, ...]:
     return (
         *values["mount"],
         # as docker: the same words twice are one mount
-        *(parse.parse_volume(word, here) for word in dict.fromkeys(values["volume"])),
-        *(parse.parse_tmpfs(word) for word in values["tmpfs"]),
+        *(parse_volume(word, here) for word in dict.fromkeys(values["volume"])),
+        *(parse_tmpfs(word) for word in values["tmpfs"]),
     )
 
 
@@ -379,7 +390,7 @@ class _Log:
         if self.driver == "none" or name not in ("max-size", "max-file"):
             raise InvalidInput(f"unknown log opt '{name}' for {self.driver} log driver")
         if name == "max-size":
-            self.max_size = parse.parse_size(value, "--log-opt max-size")
+            self.max_size = parse_size(value, "--log-opt max-size")
             if not self.max_size:
                 raise InvalidInput("log opt max-size: must be more than 0")
             return
@@ -442,18 +453,18 @@ def _check_conflicts(values: Values, options: RunOptions) -> None:
 def hostname_of(values: Values) -> str | None:
     """Return what ``--hostname`` says."""
     word: str | None = values["hostname"] or None
-    return None if word is None else parse.parse_hostname(word)
+    return None if word is None else parse_hostname(word)
 
 
 def _domainname(values: Values) -> str | None:
     word: str | None = values["domainname"] or None
-    return None if word is None else parse.parse_domainname(word)
+    return None if word is None else parse_domainname(word)
 
 
 def labels_of(values: Values) -> dict[str, str]:
     """Return the labels of the files and of the command line, which counts more."""
     try:
-        files = [label for path in values["label-file"] for label in parse.parse_label_file(path)]
+        files = [label for path in values["label-file"] for label in parse_label_file(path)]
     except InvalidInput as err:
         raise Refused(err.message, err.hint, 125) from err  # of `create` too, as docker
     return dict((*files, *values["label"]))
@@ -462,7 +473,7 @@ def labels_of(values: Values) -> dict[str, str]:
 def _stop_signal(values: Values) -> str | None:
     word: str | None = values["stop-signal"] or None
     if word is not None:
-        parse.parse_signal(word, "--stop-signal")
+        parse_signal(word, "--stop-signal")
     return word
 
 

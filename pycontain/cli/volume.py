@@ -17,7 +17,7 @@ from pycontain.cli.flags import (
 )
 from pycontain.cli.template import GoMap
 from pycontain.errors import InvalidInput, PycontainError
-from pycontain.model import parse
+from pycontain.model.parse.environment import parse_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ CREATE = Verb(
         Flag("driver", "local, the only one there is", short="d", metavar="driver",
              default="local"),
         Flag(
-            "label", "set a label", kind="list", metavar="name[=value]", convert=parse.parse_label
+            "label", "set a label", kind="list", metavar="name[=value]", convert=parse_label
         ),
         Flag("name", "the older way to name it", metavar="name"),
         Flag(

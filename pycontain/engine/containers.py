@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from pycontain import trace
 from pycontain.config import BUILT_IN
-from pycontain.engine import connections, names, records
+from pycontain.engine import connections, ending, records, remains, settling
 from pycontain.engine.cancel import Deadline, wait_readable
 from pycontain.engine.events import Events, command_words, write_about
 from pycontain.engine.failure import told
@@ -28,7 +28,6 @@ from pycontain.errors import (
     Conflict,
     InvalidInput,
     InvalidState,
-    KernelError,
     NotExecutable,
     NotFound,
     NotSupported,
@@ -36,7 +35,7 @@ from pycontain.errors import (
     StoreError,
     kernel_error,
 )
-from pycontain.kernel import cgroup, process, release
+from pycontain.kernel import cgroup, release
 from pycontain.model.container import Container, ExitRecord, Limits
 from pycontain.model.status import Status, check
 from pycontain.store import files
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
     from pycontain.engine.cancel import Cancel
     from pycontain.engine.images import Images
-    from pycontain.engine.launch import Joined
+    from pycontain.engine.launch import Joined, Order
     from pycontain.engine.layers import Change, Layers
     from pycontain.engine.logs import LogEntry
     from pycontain.engine.new_mounts import NewMounts
@@ -67,12 +66,7 @@ if TYPE_CHECKING:
     Size = tuple[int, int]
 
 DEFAULT_STOP_TIMEOUT = BUILT_IN.stop_timeout
-_LOCK = "container-"  # before the id, as Layout.container has it
-_REMOVED = ".removed-"  # before the id: the folder of a container that is being removed
-_MONITOR = b"pycontain-monitor "  # how a monitor's argv[0] begins, see launch.py
 _LIMITING = (*Limits.__struct_fields__, "oom_score_adj", "cgroup_parent")
-_KILLED = 137
-_LINGER = 2.0  # seconds that a monitor is given to end by itself once its container is dead
 
 
 class View(NamedTuple):
@@ -145,11 +139,12 @@ class Containers:
             Conflict: the name is taken.
             NotFound, ImageError: the image.
         """
-        from pycontain.model import parse
+        from pycontain.model.parse.names import validate_name
+        from pycontain.model.parse.signals import parse_signal
         from pycontain.runtime import spec as specs
 
         if options.name is not None:
-            parse.validate_name(options.name)
+            validate_name(options.name)
         elif replace:
             raise InvalidInput("replace: it takes the name of the container to replace")
         with trace.Span(f"find image {options.image}"):
@@ -177,14 +172,14 @@ class Containers:
                     records.make_volatile(paths)
                 container = Container(
                     id=identity,
-                    name=self._claim(options.name, identity, durable=not volatile),
+                    name=remains.claim(self._layout, options.name, identity, durable=not volatile),
                     created=time.time_ns(),
                     options=options,
                     image_id=image.id,
                     layers=image.layers,
                     config=image.config,
                     command=command,
-                    stop_signal=parse.parse_signal(word),
+                    stop_signal=parse_signal(word),
                     stop_timeout=DEFAULT_STOP_TIMEOUT if timeout is None else timeout,
                     mounts=planned.mounts if planned else (),
                 )
@@ -197,7 +192,7 @@ class Containers:
                 if planned:
                     self._volumes().make_missing(container, durable=not volatile)
             except BaseException:
-                self._erase(identity, volumes=True)
+                remains.erase(self._layout, identity, volumes=True)
                 files.remove(paths.lock)
                 raise
             self._events.tell("create", container)
@@ -264,61 +259,15 @@ class Containers:
 
         return limits.checked(options, rootless=self._rootless)
 
-    def _claim(self, wanted: str | None, identity: str, *, durable: bool) -> str:
-        attempt = 0
-        while True:
-            name = wanted if wanted is not None else names.generate(attempt)
-            try:
-                files.claim(self._layout.name(name), identity, durable=durable)
-            except Conflict:
-                holder = self.holder(name)
-                if holder is None:
-                    continue
-                if holder == identity:
-                    return name  # claimed by a `rename` that was killed
-                if wanted is not None:
-                    raise _is_taken(name, holder, is_pod=self._layout.has_pod(holder)) from None
-                attempt += 1
-            else:
-                return name
+    # ---- finding ----
 
     def holder(self, name: str) -> str | None:
-        """Return the id of the container or pod that holds `name`; a claim left by a killed command
-        is removed: None.
+        """Return the id of the container or pod that holds `name`; None where nobody does.
+
+        Raises:
+            StoreError: the claim is damaged.
         """
-        path = self._layout.name(name)
-        try:
-            identity = files.read_word(path)
-        except NotFound:
-            return None
-        if not records.is_id(identity):
-            raise StoreError(
-                f"container name {name}: {path}: damaged: not an id", "remove that file"
-            )
-        if self._layout.has_pod(identity):
-            from pycontain.engine import sandbox
-
-            if sandbox.has_name(self._layout, identity, name):
-                return identity
-        paths = self._layout.container(identity)
-        if records.exists(paths) and _is_called(paths, name):
-            return identity
-        lock = files.Lock(paths.lock)
-        if not lock.acquire(wait=False):
-            return identity  # being made, or renamed
-        there = records.exists(paths)
-        try:
-            if there and _is_called(paths, name):
-                return identity
-            if not there:
-                self._erase(identity)
-            if _claimed_by(path) == identity:  # nobody else's, who was faster
-                files.remove(path)
-        finally:
-            lock.release() if there else _drop_lock(lock)
-        return None
-
-    # ---- finding ----
+        return remains.holder(self._layout, name)
 
     @told("find container")
     def find(self, ref: str) -> str:
@@ -337,7 +286,7 @@ class Containers:
                 claimed = files.read_word(self._layout.name(name))
             except (NotFound, StoreError):
                 claimed = ""
-            if claimed in known and _is_called(self._layout.container(claimed), name):
+            if claimed in known and remains.is_called(self._layout.container(claimed), name):
                 return claimed
         found = [identity for identity in known if ref and identity.startswith(ref)]
         if not found:
@@ -356,103 +305,15 @@ class Containers:
         """
         identity = self.find(ref)
         with Freezer(rootless=self._rootless) as freezer:
-            return self._view(identity, f"No such container: {ref}", freezer)
+            return self._view(identity, ref, freezer)
 
-    def _view(self, identity: str, missing: str, freezer: Freezer) -> View:
+    def _view(self, identity: str, ref: str, freezer: Freezer) -> View:
         paths = self._layout.container(identity)
-        try:
-            container = records.load(paths)
-        except NotFound:
-            raise NotFound(missing) from None
-        return View(container, self._seen(container, paths, self._status(paths), freezer), paths)
-
-    def _seen(
-        self, container: Container, paths: ContainerPaths, status: Status, freezer: Freezer
-    ) -> Status:
-        """The status, in which one whose cgroup is frozen is paused, and one that is about to be
-        started again is restarting.
-        """
-        status = freezer.seen(container, status)
-        if not _may_need_supervisor(container):
-            return status
-        from pycontain.engine import supervision
-
-        return supervision.seen(self._layout, container, paths, status)
-
-    def _status(self, paths: ContainerPaths) -> Status:
-        try:
-            status = records.status(paths)
-            if not (self._is_untold(paths, status) or _is_connected(paths, status)):
-                return status
-        except records.Lost:
-            pass
-        with records.hold(paths):
-            return self._settle(paths)
-
-    def _settle(self, paths: ContainerPaths) -> Status:
-        """The status, after a lost run has been ended, recorded and told; the lock is held."""
-        status = self._settled(paths)
-        if status.state == "exited":
-            _await_told(paths)
-        if self._is_untold(paths, status):
-            self._tell_end(paths)
-        if _is_connected(paths, status):
-            connections.leave(self._layout, os.path.basename(paths.folder))
-        return status
-
-    def _is_untold(self, paths: ContainerPaths, status: Status) -> bool:
-        """Whether a run's end was not told, and its monitor will not do that any more."""
-        told = status.state != "exited" or not os.path.exists(paths.event)
-        return not told and _monitor_lives(paths) is False
-
-    def _tell_end(self, paths: ContainerPaths) -> None:
-        """Tell the end of a run whose monitor is gone; the lock is held.
-
-        Once: a monitor that was killed between the two may have told it, and not yet removed the
-        file that says so.
-        """
-        try:
-            container, run = records.load(paths), records.load_run(paths)
-            record = records.load_exit(paths, run.run) if run else None
-        except (NotFound, StoreError):
-            return
-        if run is not None and not self._events.was_told("die", container.id, run.started):
-            code = _KILLED if record is None else record.code
-            self._events.tell("die", container, exitCode=str(code))
-            if container.mounts:
-                self._volumes().tell_unmounts(container)
-        files.remove(paths.event)
-
-    def _tell_failed_start(self, paths: ContainerPaths, container: Container, run: str) -> None:
-        """Tell the end of a run whose monitor was killed when it had told the start, but not us."""
-        record = records.load_run(paths, run)
-        if record is not None and self._events.was_told("start", container.id, record.started):
-            self._events.tell("die", container, exitCode=str(_KILLED))
-        files.remove(paths.event)
-
-    def _settled(self, paths: ContainerPaths) -> Status:
-        try:
-            return records.status(paths)
-        except records.Lost as lost:
-            self._remove_cgroup(os.path.basename(paths.folder))
-            connections.leave(self._layout, os.path.basename(paths.folder))
-            killed = lost.reason == "monitor lost"
-            record = ExitRecord(
-                run=lost.run,
-                code=_KILLED if killed else 255,
-                signal=int(signal.SIGKILL) if killed else None,
-                started=lost.started,
-                finished=time.time_ns() if killed else None,
-                reason=lost.reason,
-            )
-            try:
-                records.write_exit(paths, record)
-            except StoreError:
-                # A full or read-only disk: what is known is told all the same, and found again.
-                return Status(state="exited", record=record, started=record.started)
-            if not killed:  # the file that says whom it is about is gone with that boot
-                self._events.tell("die", records.load(paths), exitCode=str(record.code))
-            return records.status(paths)
+        container = _load(paths, ref)
+        status = settling.status_of(self._layout, self._events, paths)
+        return View(
+            container, settling.seen(self._layout, container, paths, status, freezer), paths
+        )
 
     @told("list containers")
     def list(
@@ -482,7 +343,7 @@ class Containers:
         known = set(records.ids(self._layout))
         for identity in sorted(known):
             try:
-                view = self._view(identity, "", freezer)
+                view = self._view(identity, identity, freezer)
             except NotFound:
                 known.remove(identity)
             except PycontainError as err:
@@ -497,45 +358,8 @@ class Containers:
                     continue
                 if every or view.status.state in ("running", "paused", "restarting"):
                     found.append(view)
-        self._sweep(known, called)
+        remains.sweep(self._layout, known, called)
         return found
-
-    def _sweep(self, known: set[str], called: set[str]) -> None:
-        """Finish what killed commands left half made or half removed.
-
-        Those of `known` have documents, and they are `called` so.
-
-        The lock file of a container is the first that is made of it and the last that is removed;
-        after a reboot its folder tells, which is renamed before its content goes.
-        """
-        folders = os.listdir(self._layout.containers)
-        half = {name.removeprefix(_REMOVED) for name in folders}
-        locks = os.listdir(self._layout.locks)
-        half |= {name.removeprefix(_LOCK) for name in locks if name.startswith(_LOCK)}
-        for identity in half - known:
-            if records.is_id(identity):
-                self._sweep_one(identity)
-        files.sweep(self._layout.names)
-        for name in set(os.listdir(self._layout.names)) - called:
-            if not files.is_temporary(name):
-                self._sweep_claim(name)
-        files.sweep(self._layout.cache)
-
-    def _sweep_one(self, identity: str) -> None:
-        lock = files.Lock(self._layout.container(identity).lock)
-        if not lock.acquire(wait=False):
-            return  # it is being made or removed right now
-        try:
-            if not records.exists(self._layout.container(identity)):
-                self._erase(identity)
-        finally:
-            _drop_lock(lock)
-
-    def _sweep_claim(self, name: str) -> None:
-        try:
-            self.holder(name)
-        except StoreError:
-            return  # damaged: whoever wants the name is told
 
     # ---- starting ----
 
@@ -625,17 +449,14 @@ class Containers:
         if after is None or (_is_due(paths, after) and not _is_kept(paths)):
             self._start_sandbox(identity)
         with records.hold(paths) as lock:
-            try:
-                container = records.load(paths)
-            except NotFound:
-                raise NotFound(f"No such container: {ref}") from None
+            container = _load(paths, ref)
             _check_leash(container.options, leash=leash)
             if after is not None and not _is_due(paths, after):
                 return None
             check("start", container.name, self._present(paths, container))
             if after is None and container.options.restart is not None:
                 _begin_restarts(paths)
-            self._remove_cgroup(identity)
+            remains.remove_cgroup(self._layout, identity)
             connections.leave(self._layout, identity)
             joined = self._joined(container.options)
             run = os.urandom(8).hex()
@@ -644,32 +465,7 @@ class Containers:
                 rootless=self._rootless, joined=joined, attach=attach, stdin=stdin, leash=leash,
                 size=size, lock=lock.fileno(), caller=self._caller, descriptors=tuple(descriptors),
             )  # fmt: skip
-            records.sweep(paths)
-            records.write_marker(paths, run)
-            if container.options.hooks is not None:
-                _begin_hooks(container, paths, run, claim=not attach)
-            if container.options.is_kept:
-                _note_member(self._layout, container, paths, run)
-            if attach:
-                self._events.tell("attach", container)
-            if container.mounts:
-                self._volumes().tell_mounts(container)
-            try:
-                remove = container.options.remove
-                finisher = Finisher(self, identity, run, remove=remove)
-                attachment = launch.launch(order, on_finish=finisher)
-            except (PycontainError, OSError) as err:
-                self._remove_cgroup(identity)
-                self._tell_failed_start(paths, container, run)
-                if container.mounts:
-                    self._volumes().tell_unmounts(container)
-                records.write_exit(paths, _not_started(run, err))
-                _let_go_hooks(container, run)
-                raise
-            except BaseException:
-                self._remove_cgroup(identity)
-                _let_go_hooks(container, run)
-                raise
+            attachment = self._launch(order)
         try:
             self._wake(container)
         except BaseException:
@@ -682,6 +478,37 @@ class Containers:
         if container.options.hooks is not None and container.options.hooks.post_start is not None:
             self._after_start(identity, run)
         return None
+
+    def _launch(self, order: Order) -> Attachment:
+        """Launch a run and tell of it; its failure is recorded, its lock is held."""
+        from pycontain.engine import launch
+
+        paths, container, run = order.paths, order.container, order.run
+        records.sweep(paths)
+        records.write_marker(paths, run)
+        if container.options.hooks is not None:
+            _begin_hooks(container, paths, run, claim=not order.attach)
+        if container.options.is_kept:
+            _note_member(self._layout, container, paths, run)
+        if order.attach:
+            self._events.tell("attach", container)
+        if container.mounts:
+            self._volumes().tell_mounts(container)
+        try:
+            finisher = Finisher(self, container.id, run, remove=container.options.remove)
+            return launch.launch(order, on_finish=finisher)
+        except (PycontainError, OSError) as err:
+            remains.remove_cgroup(self._layout, container.id)
+            settling.tell_failed_start(self._events, paths, container, run)
+            if container.mounts:
+                self._volumes().tell_unmounts(container)
+            records.write_exit(paths, _not_started(run, err))
+            _let_go_hooks(container, run)
+            raise
+        except BaseException:
+            remains.remove_cgroup(self._layout, container.id)
+            _let_go_hooks(container, run)
+            raise
 
     def _after_start(self, identity: str, run: str) -> None:
         """Carry the postStart hook of a run out, unless that has ended or is gone already."""
@@ -698,7 +525,7 @@ class Containers:
 
     def _wake(self, container: Container) -> None:
         """See that a supervisor is there for a container that has been started, or changed."""
-        if _may_need_supervisor(container):
+        if settling.may_need_supervisor(container):
             from pycontain.engine import supervision
 
             if supervision.needs(container):
@@ -833,15 +660,15 @@ class Containers:
             if view.status.state == "restarting":
                 return
         check("kill", view.container.name, view.status)
-        pidfd = self._open_init(view.paths)
+        pidfd = ending.open_init(view.paths)
         if pidfd is None:
             return
         try:
-            self._signal(pidfd, view.container, number)
+            ending.send(self._events, pidfd, view.container, number)
             if number == signal.SIGKILL:  # a frozen process dies all the same
-                self._await_end(view.paths)
+                ending.await_record(self._layout, self._events, view.paths)
             else:
-                self._go_on(view)
+                ending.go_on(self._events, view, rootless=self._rootless)
         finally:
             os.close(pidfd)
 
@@ -876,51 +703,23 @@ class Containers:
             self._events.tell("stop", view.container)
         if view.status.state not in ("running", "paused"):
             return
-        self._end_gracefully(view, timeout, signal)
-        self._await_end(view.paths)
+        self._end(view, timeout, signal)
         self._events.tell("stop", view.container)
 
-    def _end_gracefully(
-        self,
-        view: View,
-        timeout: float | None = None,
-        signal: int | None = None,
-        run: str | None = None,
+    def _end(
+        self, view: View, timeout: int | None, signal: int | None = None, run: str | None = None
     ) -> None:
-        """Carry the preStop hook out, ask the container to end, and kill it if it does not.
+        """End a container that runs, or `run` where that is the present one."""
+        ending.gracefully(
+            view, self._events, self._before_stop,
+            timeout=timeout, signal=signal, run=run, rootless=self._rootless,
+        )  # fmt: skip
+        ending.await_record(self._layout, self._events, view.paths, run)
 
-        Args:
-            view: of a container that runs.
-            timeout: seconds for all of that; default the container's own; negative: no end.
-            signal: default the container's own.
-            run: nothing is done where that is not the present run; default: which there is.
-        """
-        pidfd = self._open_init(view.paths, run)
-        if pidfd is None:
-            return
-        try:
-            limit: float = view.container.stop_timeout if timeout is None else timeout
-            if view.container.options.probes is not None:
-                from pycontain.engine import probes
+    def _before_stop(self, view: View, pidfd: int, limit: float) -> float:
+        from pycontain.engine import hooks
 
-                probes.note_ending(view.container, view.paths, run or records.last_run(view.paths))
-            if view.container.options.hooks is not None:
-                from pycontain.engine import hooks
-
-                if view.status.state == "paused":
-                    self._go_on(view)
-                    view = view._replace(status=replace(view.status, state="running"))
-                limit = hooks.before_stop(self, self._layout, self._events, view, pidfd, limit)
-            self._signal(pidfd, view.container, signal or view.container.stop_signal)
-            self._go_on(view)
-            if not _wait_process(pidfd, None if limit < 0 else limit):
-                self._signal(pidfd, view.container, 9)
-                _wait_process(pidfd, None)
-        except BaseException:
-            _note_not_ending(view)
-            raise
-        finally:
-            os.close(pidfd)
+        return hooks.before_stop(self, self._layout, self._events, view, pidfd, limit)
 
     @told("end container")
     def end(self, ref: str, run: str, *, timeout: int | None = None) -> None:
@@ -936,8 +735,7 @@ class Containers:
         """
         view = self.get(ref)
         if view.status.state in ("running", "paused"):
-            self._end_gracefully(view, timeout, run=run)
-            self._await_end(view.paths, run)
+            self._end(view, timeout, run=run)
 
     def _end_restarts(self, view: View, *, hold: bool = False) -> View:
         """Note that a user stops a container. Returns it as it is then, or was: *restarting*.
@@ -960,17 +758,6 @@ class Containers:
                 supervision.note_stopped(view.paths)
         now = self.get(view.container.id)
         return now if now.status.state in ("running", "paused") else view
-
-    def _signal(self, pidfd: int, container: Container, number: int) -> None:
-        # Told first: its monitor may tell the end before we get to run again.
-        self._events.tell("kill", container, signal=str(int(number)))
-        process.send_signal(pidfd, number)
-
-    def _go_on(self, view: View) -> None:
-        """Thaw a paused container, so that it sees the signal that it was sent."""
-        if view.status.state == "paused":
-            thaw(view.container, rootless=self._rootless)
-            self._events.tell("unpause", view.container)
 
     def restart(self, ref: str, *, timeout: int | None = None, signal: int | None = None) -> None:
         """Stop the container if it runs, and start it.
@@ -1025,10 +812,7 @@ class Containers:
         identity = self.find(ref)
         paths = self._layout.container(identity)
         with files.Lock(paths.lock):
-            try:
-                container = records.load(paths)
-            except NotFound:
-                raise NotFound(f"No such container: {ref}") from None
+            container = _load(paths, ref)
             check(verb, container.name, self._present(paths, container))
             change(container, rootless=self._rootless)
             self._events.tell(verb, container)
@@ -1072,19 +856,16 @@ class Containers:
             NotFound: there is no such container.
             InvalidState: it is of a pod that is declared, which finds it by its name.
         """
-        from pycontain.model import parse
+        from pycontain.model.parse.names import validate_name
 
         name = name.removeprefix("/")
         if not ref or not name:
             raise InvalidInput("neither old nor new names may be empty")
-        parse.validate_name(name)
+        validate_name(name)
         identity = self.find(ref)
         paths = self._layout.container(identity)
         with files.Lock(paths.lock):
-            try:
-                before = records.load(paths)
-            except NotFound:
-                raise NotFound(f"No such container: {ref}") from None
+            before = _load(paths, ref)
             if before.name == name:
                 raise InvalidInput("renaming a container with the same name as its current name")
             if before.options.is_kept and self._layout.has_pod(before.options.pod):
@@ -1099,11 +880,11 @@ class Containers:
     def _rename(self, paths: ContainerPaths, before: Container, after: Container) -> None:
         """The name is the document's: a claim that says another is void, anybody may remove it."""
         durable = not records.is_volatile(paths)
-        self._claim(after.name, after.id, durable=durable)
+        remains.claim(self._layout, after.name, after.id, durable=durable)
         try:
             files.write_atomic(paths.document, files.dump(after), durable=durable)
         except StoreError:
-            stale = before.name if _is_called(paths, after.name) else after.name
+            stale = before.name if remains.is_called(paths, after.name) else after.name
             files.remove(self._layout.name(stale))
             raise
         if os.path.exists(paths.event):
@@ -1111,10 +892,9 @@ class Containers:
         files.remove(self._layout.name(before.name))
 
     def _present(self, paths: ContainerPaths, container: Container) -> Status:
-        """The status as users see it, after a lost run has been settled; the lock is held."""
-        status = self._settle(paths)
-        with Freezer(rootless=self._rootless) as freezer:
-            return self._seen(container, paths, status, freezer)
+        return settling.present(
+            self._layout, self._events, paths, container, rootless=self._rootless
+        )
 
     @told("wait for container")
     def wait(self, ref: str, *, cancel: Cancel | None = None) -> int:
@@ -1160,14 +940,16 @@ class Containers:
             view = self.get(ref)
         if view.status.record is not None:
             return view.status.record
-        pidfd = self._open_init(view.paths)
+        pidfd = ending.open_init(view.paths)
         if pidfd is not None:
             try:
                 if not wait_readable((pidfd,), deadline.left(), cancel):
                     return None
             finally:
                 os.close(pidfd)
-        return self._await_end(view.paths) or ExitRecord(run="", code=0)
+        return ending.await_record(self._layout, self._events, view.paths) or ExitRecord(
+            run="", code=0
+        )
 
     @told("wait for container")
     def wait_for(
@@ -1250,36 +1032,6 @@ class Containers:
             raise InvalidState(f"container {container.name} has no health check")
         return probe.run(self, container, check, cancel)
 
-    def _open_init(self, paths: ContainerPaths, run: str | None = None) -> int | None:
-        record = records.load_run(paths, run)
-        if record is None or record.boot != process.boot_id():
-            return None
-        return process.open_process(record.pid, record.pid_start)
-
-    def _await_end(self, paths: ContainerPaths, run: str | None = None) -> ExitRecord | None:
-        """Wait for the record of the present run, or of `run`; a lost run is settled."""
-        asked, run = run, run or records.last_run(paths)
-        pidfd = self._open_init(paths, asked)
-        if pidfd is not None:
-            try:
-                wait_readable((pidfd,), None)
-            finally:
-                os.close(pidfd)
-        pause = 0.0005
-        while True:
-            try:
-                status = self._status(paths)
-            except (NotFound, FileNotFoundError):
-                return None
-            if status.state not in ("running", "paused"):
-                _await_told(paths)
-                return status.record
-            if records.last_run(paths) != run:
-                return records.load_exit(paths, run)  # it was started again
-            # Its process is dead; its monitor drains the output and writes the record.
-            time.sleep(pause)
-            pause = min(pause * 2, 0.05)
-
     @told("remove container")
     def remove(
         self,
@@ -1318,44 +1070,13 @@ class Containers:
             else:
                 if not force:
                     check("remove", container.name, status)
-            self._end(paths, container)
+            ending.kill_all(self._layout, self._events, paths, container)
             taken = volumes or (container is not None and container.options.remove)
-            self._erase(identity, volumes=taken)
+            remains.erase(self._layout, identity, volumes=taken)
             if container is not None:
                 self._events.tell("destroy", container)
         finally:
-            _drop_lock(lock)
-
-    def _end(self, paths: ContainerPaths, container: Container | None) -> None:
-        """Kill what runs and wait until the monitor is gone, so that nobody writes there."""
-        self._end_processes(paths, container)
-        # Of a run that has ended it was told when the container was settled, or by its monitor.
-        if container is not None and os.path.exists(paths.event):
-            self._tell_end(paths)
-
-    def _end_processes(self, paths: ContainerPaths, container: Container | None) -> None:
-        try:
-            record = records.load_run(paths)
-        except StoreError:
-            return
-        if record is None or record.boot != process.boot_id():
-            return
-        init = process.open_process(record.pid, record.pid_start)
-        if init is not None:
-            if container is None:
-                process.send_signal(init, 9)
-            else:
-                self._signal(init, container, 9)
-            os.close(init)
-        monitor = process.open_process(record.monitor, record.monitor_start)
-        if monitor is not None:
-            try:
-                # Held by an owner who does not read, or about to do what we do.
-                if record.monitor != os.getpid() and not _monitor_ended(record.monitor, monitor):
-                    process.send_signal(monitor, 9)
-                    _wait_process(monitor, _LINGER)
-            finally:
-                os.close(monitor)
+            remains.drop_lock(lock)
 
     @told("clean up container")
     def cleanup(self, identity: str) -> None:
@@ -1390,95 +1111,16 @@ class Containers:
                 container = records.load(paths)
             except NotFound:
                 return True
-            status = self._settle(paths)
+            status = settling.settle(self._layout, self._events, paths)
             if status.state != "exited" or not container.options.remove:
                 return False
             with trace.Span("remove the container"):
-                self._end(paths, container)
-                self._erase(identity, volumes=True)
+                ending.kill_all(self._layout, self._events, paths, container)
+                remains.erase(self._layout, identity, volumes=True)
                 self._events.tell("destroy", container)
             return True
         finally:
-            _drop_lock(lock)
-
-    def _erase(self, identity: str, *, volumes: bool = False) -> None:
-        """Remove all traces of a container that does not run; the lock is held.
-
-        With `volumes` also its anonymous ones; which, is written down before, for whoever finishes
-        this.
-
-        The cgroup first, the name last but the folder's content: killed in between, the container
-        is still there to be removed, or its folder is one that anybody may finish removing.
-        """
-        paths = self._layout.container(identity)
-        self._remove_cgroup(identity)
-        connections.leave(self._layout, identity)
-        files.remove_tree(paths.state_folder)
-        try:
-            container = records.load(paths)
-            claims = {container.name}
-            if volumes:
-                records.note_release(paths, container)
-        except PycontainError:
-            claims = self._claims_of(identity)
-        removed = f"{self._layout.containers}/{_REMOVED}{identity}"
-        try:
-            os.rename(paths.folder, removed)
-        except FileNotFoundError:
-            pass
-        except OSError as err:
-            raise files.store_error("remove", paths.folder, err) from err
-        for name in claims:
-            self._release(name, identity)
-        names = records.to_release(removed)
-        if names:
-            self._volumes().release(names)
-        files.remove_tree(removed)
-
-    def _release(self, name: str, identity: str) -> None:
-        """Give a name up, unless another has it: a power cut may bring a removed container back."""
-        path = self._layout.name(name)
-        try:
-            holder = files.read_word(path)
-        except NotFound:
-            return
-        if holder == identity or not records.is_id(holder):
-            files.remove(path)
-
-    def _claims_of(self, identity: str) -> set[str]:
-        """The names that hold an id, where its document does not say it (any more)."""
-        found = set()
-        for name in os.listdir(self._layout.names):
-            try:
-                if files.read_word(self._layout.name(name)) == identity:
-                    found.add(name)
-            except PycontainError:
-                continue
-        return found
-
-    def _remove_cgroup(self, identity: str) -> None:
-        try:
-            root = cgroup.open_root()
-        except KernelError:
-            return  # no cgroup2 here, so none was made
-        try:
-            for path in self._cgroups(identity):
-                cgroup.remove(root, path)
-        finally:
-            os.close(root)
-
-    def _cgroups(self, identity: str) -> Iterator[str]:
-        """The cgroups of a container, below the root; the one of ``--cgroup-parent`` first."""
-        paths = self._layout.container(identity)
-        try:
-            parent = records.load(paths).options.cgroup_parent
-        except NotFound:
-            parent = None  # half made: it never ran
-        except StoreError:
-            parent = records.planned_parent(paths)
-        if parent:
-            yield f"{parent}/{identity}".removeprefix("/")
-        yield f"pycontain/{identity}"
+            remains.drop_lock(lock)
 
     # ---- changing ----
 
@@ -1505,11 +1147,8 @@ class Containers:
         identity = self.find(ref)
         paths = self._layout.container(identity)
         with files.Lock(paths.lock):
-            try:
-                before = records.load(paths)
-            except NotFound:
-                raise NotFound(f"No such container: {ref}") from None
-            status = self._settle(paths)
+            before = _load(paths, ref)
+            status = settling.settle(self._layout, self._events, paths)
             running = status.state in ("running", "paused")
             container = before if restart is None else _with_policy(before, restart)
             if restart is None or changes != Limits():
@@ -1710,7 +1349,10 @@ class Containers:
 
         def ended() -> bool:
             try:
-                return self._status(view.paths).state not in ("running", "paused")
+                return settling.status_of(self._layout, self._events, view.paths).state not in (
+                    "running",
+                    "paused",
+                )
             except (PycontainError, FileNotFoundError):
                 return True  # removed
 
@@ -1720,13 +1362,12 @@ class Containers:
         )  # fmt: skip
 
 
-def _may_need_supervisor(container: Container) -> bool:
-    """Whether it is worth asking ``supervision``, which a container that has nothing pays not."""
-    options = container.options
-    return bool(
-        options.restart or options.health or container.config.healthcheck
-        or options.probes or options.hooks or options.is_kept
-    )  # fmt: skip
+def _load(paths: ContainerPaths, ref: str) -> Container:
+    """The document of a container that was found, and may be gone since."""
+    try:
+        return records.load(paths)
+    except NotFound:
+        raise NotFound(f"No such container: {ref}") from None
 
 
 def _nothing() -> contextlib.AbstractContextManager[None]:
@@ -1757,27 +1398,11 @@ def _is_before_run(status: Status) -> bool:
     return never or status.state == "restarting"
 
 
-def _is_taken(name: str, holder: str, *, is_pod: bool) -> Conflict:
-    title = f'the container name "/{name}" is already in use by'
-    if is_pod:
-        return Conflict(f'{title} pod "{holder}"', "remove that pod, or use another name")
-    hint = "remove or rename that container, or use another name"
-    return Conflict(f'{title} container "{holder}"', hint)
-
-
 def _is_being_started(view: View) -> bool:
     """Whether somebody starts a container, which is no state of its own: its lock is held."""
     status = view.status
     is_begun = status.state == "created" and status.record is None
     return is_begun and bool(records.last_run(view.paths))
-
-
-def _claimed_by(path: str) -> str:
-    """The id that a claim says; empty where there is none."""
-    try:
-        return files.read_word(path)
-    except NotFound:
-        return ""
 
 
 def _is_kept(paths: ContainerPaths) -> bool:
@@ -1827,13 +1452,6 @@ def _let_go_hooks(container: Container, run: str) -> None:
         hooks.let_go(run)
 
 
-def _note_not_ending(view: View) -> None:
-    if view.container.options.probes is not None:
-        from pycontain.engine import probes
-
-        probes.note_not_ending(view.paths)
-
-
 def _note_member(layout: Layout, container: Container, paths: ContainerPaths, run: str) -> None:
     from pycontain.engine import sandbox
 
@@ -1846,45 +1464,6 @@ def _begin_restarts(paths: ContainerPaths) -> None:
     supervision.begin(paths)
 
 
-def _monitor_lives(paths: ContainerPaths) -> bool | None:
-    """Whether the last run's monitor is there; None where its record is damaged."""
-    try:
-        record = records.load_run(paths)
-    except StoreError:
-        return None
-    return record is not None and process.start_time(record.monitor) == record.monitor_start
-
-
-def _is_connected(paths: ContainerPaths, status: Status) -> bool:
-    """Whether a run has ended and has addresses or ports still: its monitor's clean-up was killed.
-
-    Rules that lead to an address that another has next would lead there.
-    """
-    ended = status.state == "exited" and os.path.exists(paths.endpoints)
-    return ended and _monitor_lives(paths) is False
-
-
-def _await_told(paths: ContainerPaths) -> None:
-    """Give the monitor of a run that has a record the time to tell the end, its next step."""
-    end = time.monotonic() + _LINGER
-    while os.path.exists(paths.event) and _monitor_lives(paths) and time.monotonic() < end:
-        time.sleep(0.0005)
-
-
-def _is_called(paths: ContainerPaths, name: str) -> bool:
-    """Whether this is a container's present name; one that cannot be read may be called so.
-
-    A claim alone does not say it: `rename` claims the new name before the document has it, and
-    gives up the old one after that.
-    """
-    try:
-        return records.load(paths).name == name
-    except NotFound:
-        return False
-    except StoreError:
-        return True
-
-
 def _not_started(run: str, err: PycontainError | OSError) -> ExitRecord:
     code = (
         127 if isinstance(err, CommandNotFound) else 126 if isinstance(err, NotExecutable) else 128
@@ -1893,33 +1472,3 @@ def _not_started(run: str, err: PycontainError | OSError) -> ExitRecord:
         subject = err.filename if isinstance(err.filename, str) else ""
         err = kernel_error("start container", subject, err.errno or 0)
     return ExitRecord(run=run, code=code, reason=records.NOT_STARTED, error=err.message)
-
-
-def _wait_process(pidfd: int, timeout: float | None) -> bool:
-    """Wait until the process of a pidfd has ended; False when it has not in `timeout` seconds."""
-    return bool(wait_readable((pidfd,), None if timeout is None else timeout * 1000))
-
-
-def _monitor_ended(pid: int, pidfd: int) -> bool:
-    """Wait for a monitor's end; False when it has become a clean-up or goes on for too long.
-
-    The clean-up is executed in the monitor's place, and waits for the lock that we hold.
-    """
-    pause = 0.001
-    end = time.monotonic() + _LINGER
-    while not _wait_process(pidfd, pause):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                title = file.read(len(_MONITOR))
-        except OSError:
-            continue
-        if (title and title != _MONITOR) or time.monotonic() > end:
-            return _wait_process(pidfd, 0)
-        pause = min(pause * 2, 0.05)
-    return True
-
-
-def _drop_lock(lock: files.Lock) -> None:
-    """Release a lock whose object is gone, and its file with it."""
-    files.remove(lock.path)
-    lock.release()

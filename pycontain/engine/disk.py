@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pycontain.errors import InvalidInput, InvalidState, NotFound, PycontainError
-from pycontain.model import parse
+from pycontain.model.parse.times import parse_time
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def selection(pairs: Sequence[tuple[str, str]], now: int) -> Callable[[int, Labe
     hated: list[tuple[str, str, str]] = []
     for name, value in pairs:
         if name == "until":
-            moments.append(parse.parse_time(value, now, "--filter until"))
+            moments.append(parse_time(value, now, "--filter until"))
         elif name == "label":
             wanted.append(value.partition("="))
         elif name == "label!":

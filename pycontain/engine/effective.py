@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from pycontain.model.container import ImageConfig
-from pycontain.model.parse import is_anonymous
+from pycontain.model.parse.mounts import is_anonymous
 
 if TYPE_CHECKING:
     from pycontain.model.container import Container, HealthCheck, RunOptions

@@ -12,7 +12,7 @@ from pycontain.engine import command as commands
 from pycontain.engine.command import Bounds
 from pycontain.errors import InvalidInput, NotFound
 from pycontain.model.container import ExecOptions, HealthCheck, Limits, RunOptions
-from pycontain.model.parse import parse_signal
+from pycontain.model.parse.signals import parse_signal
 from pycontain.store import files
 
 if TYPE_CHECKING:
@@ -426,7 +426,7 @@ def _read_words(given: dict[str, Any]) -> None:
 
         given["restart"] = parse_restart(given["restart"])
     if "mounts" in given:
-        from pycontain.model.parse import parse_volume
+        from pycontain.model.parse.mounts import parse_volume
 
         here = os.getcwd()
         given["mounts"] = _read(given["mounts"], lambda word: (parse_volume(word, here),))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pycontain.engine.volumes import Volumes
 from pycontain.errors import Conflict
-from pycontain.model import parse
+from pycontain.model.parse.mounts import is_anonymous, split_volumes_from
 from pycontain.runtime.spec import all_mounts, user_mounts
 from pycontain.volume.store import check_options
 
@@ -85,7 +85,7 @@ def plan(
     found = []
     images: list[Image] = []
     for mount in user_mounts(options, config, inherited):
-        if parse.is_anonymous(mount):
+        if is_anonymous(mount):
             mount = replace(mount, source=anonymous(), anonymous=True)
         elif mount.type == "image":
             images.append(image(mount.source))
@@ -99,7 +99,7 @@ def plan(
 
 def _of_other(word: str, find: Callable[[str], Container]) -> Iterable[Mount]:
     """The binds, volumes and images of another container, as its new user sees them."""
-    name, mode = parse.split_volumes_from(word)
+    name, mode = split_volumes_from(word)
     other = find(name)
     for mount in all_mounts(other):
         if mount.type == "tmpfs":

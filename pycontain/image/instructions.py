@@ -329,7 +329,7 @@ def _workdir(config: ImageConfig, text: str) -> ImageConfig:
 
 
 def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
-    from pycontain.model.parse import parse_signal
+    from pycontain.model.parse.signals import parse_signal
 
     word = _single(config, text)
     parse_signal(word)
@@ -425,7 +425,7 @@ def _health_option(option: str) -> tuple[str, int]:
     if name not in _DURATIONS:
         known = ", ".join((*_DURATIONS, "--retries"))
         raise InvalidInput(f"{option}: no such option", f"there are {known}")
-    from pycontain.model.parse import parse_duration
+    from pycontain.model.parse.times import parse_duration
 
     duration = parse_duration(value, name)
     if duration < 0 or 0 < duration < _LEAST_DURATION:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pycontain.errors import InvalidInput
-from pycontain.model import parse
 from pycontain.model.container import DeviceRate, DeviceWeight
+from pycontain.model.parse.numbers import parse_size
 
 _NANO = 9  # digits behind the point that docker keeps of --cpus
 
@@ -25,7 +25,7 @@ def parse_bytes(word: str, *, unlimited: bool = False) -> int:
     if unlimited and word == "-1":
         return -1
     try:
-        return parse.parse_size(word)
+        return parse_size(word)
     except InvalidInput as err:
         raise InvalidInput(f"invalid size {word!r}", err.hint) from err
 
@@ -65,7 +65,7 @@ def parse_byte_rate(word: str) -> DeviceRate:
     """
     path, rate = _device(word, "PATH:RATE")
     try:
-        return DeviceRate(path=path, rate=parse.parse_size(rate))
+        return DeviceRate(path=path, rate=parse_size(rate))
     except InvalidInput as err:
         raise InvalidInput(f"rate {rate!r}: must be bytes a second, like 1048576 or 1mb") from err
 

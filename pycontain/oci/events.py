@@ -52,10 +52,10 @@ def _interval(command: Command) -> float:
     """The seconds between two reports."""
     if "interval" not in command.values.given:
         return 5.0
-    from pycontain.model import parse  # its imports are dear
+    from pycontain.model.parse.times import parse_duration  # few reports need it
 
     word = command.values.text("interval")
-    nanoseconds = parse.parse_duration(word, "--interval")
+    nanoseconds = parse_duration(word, "--interval")
     if nanoseconds <= 0:
         raise UsageError(f"--interval {word!r}: must be more than nothing")
     return nanoseconds / 1e9

@@ -105,9 +105,9 @@ def _single(values: Values) -> dict[str, dict[str, object]]:
 def _bytes(flag: str, word: str) -> int:
     if word == "-1":
         return -1
-    from pycontain.model import parse  # its imports are dear
+    from pycontain.model.parse.numbers import parse_size  # few updates need it
 
-    return parse.parse_size(word, f"--{flag}")
+    return parse_size(word, f"--{flag}")
 
 
 def _check_devices(changes: oci.Resources, linux: oci.Linux) -> None:

@@ -16,8 +16,10 @@ from msgspec.structs import replace
 
 from pycontain.engine import health
 from pycontain.errors import InvalidInput
-from pycontain.model import kube, parse, probe
+from pycontain.model import kube, probe
 from pycontain.model.container import Container, Limits, NetworkChoice, Publish, RunOptions
+from pycontain.model.parse.numbers import parse_boolean, parse_size
+from pycontain.model.parse.signals import parse_signal
 from pycontain.model.pod import SHARED
 from pycontain.network import choice
 from pycontain.pod import checks, claims, podspec
@@ -561,7 +563,7 @@ class _Volumes:
         if not words:
             return None
         try:
-            return _bytes(parse.parse_size(words[-1]))
+            return _bytes(parse_size(words[-1]))
         except InvalidInput:  # a part of the memory, in percent
             self._maker.leave_out(f"{mount.target}: size={words[-1]}", one)
             return None
@@ -711,7 +713,7 @@ class _Member:
         for word in self.options.security_opt:
             key, _, value = word.replace(":", "=", 0 if "=" in word else 1).partition("=")
             if key == "no-new-privileges":
-                if parse.parse_boolean(value or "true"):
+                if parse_boolean(value or "true"):
                     found["allow_privilege_escalation"] = False
             elif key == "seccomp" and value == "unconfined":
                 found["seccomp_profile"] = kube.SeccompProfile(type="Unconfined")
@@ -824,7 +826,7 @@ def _signal(word: str | None) -> str | None:
         return None
     import signal
 
-    return signal.Signals(parse.parse_signal(word, "--stop-signal")).name
+    return signal.Signals(parse_signal(word, "--stop-signal")).name
 
 
 def _probe(check: probe.ProbeCheck) -> kube.Probe:

@@ -14,8 +14,15 @@ from msgspec.structs import replace
 from pycontain.errors import (
     InvalidInput,
 )
-from pycontain.model import parse
 from pycontain.model.container import Limits, Mount, Publish, RestartPolicy, RunOptions
+from pycontain.model.parse.hosts import (
+    parse_add_host,
+    parse_dns,
+    parse_dns_option,
+    parse_dns_search,
+)
+from pycontain.model.parse.mounts import merge_mounts
+from pycontain.model.parse.names import validate_name
 from pycontain.model.pod import SHARED, Memory, Pod
 from pycontain.pod import actions, configs, podspec, quantities, resources
 
@@ -252,12 +259,12 @@ class _Plan:
             # on the host's network a container has its ports by itself
             publish=() if on_host else tuple(dict.fromkeys(self._publish())),
             add_host=tuple(
-                parse.parse_add_host(f"{name}:{alias.ip}")
+                parse_add_host(f"{name}:{alias.ip}")
                 for alias in spec.host_aliases
                 for name in alias.hostnames
             ),
-            dns=tuple(map(parse.parse_dns, dns.nameservers)) if dns else (),
-            dns_search=tuple(map(parse.parse_dns_search, self._searches())),
+            dns=tuple(map(parse_dns, dns.nameservers)) if dns else (),
+            dns_search=tuple(map(parse_dns_search, self._searches())),
             dns_option=tuple(map(_dns_option, dns.options)) if dns else (),
             shm_size=self.around.shm_size, memory=tuple(self._memory()),
             limits=Limits(**_limits(spec.resources)),
@@ -390,7 +397,7 @@ class _Plan:
                 "annotations": dict(self.pod.metadata.annotations),
                 "interactive": container.stdin,
                 "tty": container.tty,
-                "mounts": parse.merge_mounts(self._mounts(container, environment)),
+                "mounts": merge_mounts(self._mounts(container, environment)),
                 "restart": self._restart(kind),
                 "stop_signal": lifecycle.stop_signal if lifecycle else None,
                 "stop_timeout": self.spec.termination_grace_period_seconds,
@@ -410,7 +417,7 @@ class _Plan:
     def _name(self, container: kube.Container) -> str:
         name = f"{self.pod.name}-{container.name}"
         try:
-            return parse.validate_name(name)
+            return validate_name(name)
         except InvalidInput as err:
             raise self._refusal(container, err.message) from err
 
@@ -457,7 +464,7 @@ class _Plan:
 
 def _dns_option(option: kube.PodDNSConfigOption) -> str:
     words = option.name if option.value is None else f"{option.name}:{option.value}"
-    return parse.parse_dns_option(words)
+    return parse_dns_option(words)
 
 
 def _is_sidecar(container: kube.Container) -> bool:

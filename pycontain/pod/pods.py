@@ -26,8 +26,8 @@ from pycontain.errors import (
     PycontainError,
     StoreError,
 )
-from pycontain.model import parse
 from pycontain.model.container import UID_LABEL, Limits, RunOptions
+from pycontain.model.parse.names import validate_name
 from pycontain.model.pod import KIND_LABEL, KINDS, SHARED, Pod, cgroup_path
 from pycontain.store import files
 
@@ -162,7 +162,7 @@ class Pods:
             NotSupported: this machine cannot keep the limits.
         """
         if name is not None:
-            parse.validate_name(name)
+            validate_name(name)
         _check_share(share)
         pod = Pod(
             id=os.urandom(32).hex(), name=name or "", created=time.time_ns(),

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from pycontain.errors import InvalidInput
 from pycontain.model import kube
-from pycontain.model import parse as words
+from pycontain.model.parse.names import sysctl_namespace
+from pycontain.model.parse.signals import parse_signal
 from pycontain.pod import actions as handlers
 from pycontain.pod import downward, resources
 from pycontain.pod.checks import (
@@ -123,7 +124,7 @@ def _check_shared(path: str, spec: kube.PodSpec) -> None:
     check_unique(f"{here}.sysctls", names)
     for number, (name, one) in enumerate(zip(names, context.sysctls, strict=True)):
         at = f"{here}.sysctls[{number}]"
-        kind = words.sysctl_namespace(name)
+        kind = sysctl_namespace(name)
         hint = "kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.* and net.* are the pod's"
         check(f"{at}.name", kind, f"{one.name!r} is the machine's", hint)
         check_text(f"{at}.value", one.value)
@@ -308,7 +309,7 @@ def _check_lifecycle(
         check(f"{here}.sleep.seconds", good, f"more than terminationGracePeriodSeconds, {most}")
     if lifecycle.stop_signal is not None:
         with within(f"{path}.stopSignal"):
-            words.parse_signal(lifecycle.stop_signal, "signal")
+            parse_signal(lifecycle.stop_signal, "signal")
 
 
 def _check_handler(

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from pycontain.errors import InvalidInput, NotFound, NotSupported
 from pycontain.kernel import capability
 from pycontain.kernel.devices import ALLOW_ALL, DEFAULT_RULES
-from pycontain.model import parse
 from pycontain.model.container import Mount, cgroup_path
+from pycontain.model.parse.mounts import is_anonymous, merge_mounts, option_family
+from pycontain.model.parse.names import sysctl_namespace
+from pycontain.model.parse.numbers import parse_boolean
+from pycontain.model.parse.words import normalise
 from pycontain.runtime import masks, seccomp
 
 if TYPE_CHECKING:
@@ -160,9 +163,9 @@ def user_mounts(
     volumes = [
         Mount(type="volume", target=_absolute(path)) for path in sorted(config.volumes or ())
     ]
-    asked = parse.merge_mounts((*volumes, *options.mounts))
+    asked = merge_mounts((*volumes, *options.mounts))
     merged = {mount.target: mount for mount in asked}
-    named = {mount.target for mount in asked if not parse.is_anonymous(mount)}
+    named = {mount.target for mount in asked if not is_anonymous(mount)}
     merged.update((mount.target, mount) for mount in inherited if mount.target not in named)
     return tuple(sorted(merged.values(), key=lambda mount: mount.target.count("/")))
 
@@ -175,7 +178,7 @@ def all_mounts(container: Container) -> tuple[Mount, ...]:
 
 
 def _absolute(path: str) -> str:
-    return parse.normalise(path) if path.startswith("/") else path
+    return normalise(path) if path.startswith("/") else path
 
 
 def namespaces(options: RunOptions, joined: Mapping[str, str]) -> dict[str, str]:
@@ -238,7 +241,7 @@ def security(words: Iterable[str], privileged: bool = False) -> Security:
 def _apply(state: Security, word: str) -> Security:
     key, value = _split(word)
     if key == "no-new-privileges":
-        answer = parse.parse_boolean(value)
+        answer = parse_boolean(value)
         if answer is not None:
             return state._replace(no_new_privileges=answer)
     if key == "seccomp" and value:
@@ -276,9 +279,9 @@ def _refuse_line(word: str, value: str) -> None:
 
 
 def _system_path(word: str, path: str) -> str:
-    if not path.startswith("/") or parse.normalise(path) == "/":
+    if not path.startswith("/") or normalise(path) == "/":
         raise InvalidInput(f"invalid --security-opt: {word!r}: {path!r} is not an absolute path")
-    return parse.normalise(path)
+    return normalise(path)
 
 
 def _unmask(state: Security, word: str, value: str) -> Security:
@@ -493,7 +496,7 @@ def _workdir(options: RunOptions, config: ImageConfig) -> str:
     path = options.workdir or config.working_dir or "/"
     if not path.startswith("/"):
         raise InvalidInput(f"working directory {path!r}: it needs to be an absolute path")
-    return parse.normalise(path)
+    return normalise(path)
 
 
 def _refuse_nul(process: oci.Process) -> None:
@@ -642,7 +645,7 @@ def _merge(defaults: Iterable[str], options: Iterable[str]) -> list[str]:
     """Let each option replace an earlier one that decides the same."""
     merged: dict[str, str] = {}
     for option in (*defaults, *options):
-        family = parse.option_family(option)
+        family = option_family(option)
         merged.pop(family, None)
         merged[family] = option
     return list(merged.values())
@@ -748,7 +751,7 @@ def _sysctls(options: RunOptions, namespaces: Mapping[str, str], rootless: bool)
         if not rootless:  # every group of the range must have a mapping
             result["net.ipv4.ping_group_range"] = "0 2147483647"
     for key, value in options.sysctls.items():
-        owner = parse.sysctl_namespace(key)
+        owner = sysctl_namespace(key)
         if owner is None:
             raise InvalidInput(f"sysctl {key}: not allowed, it belongs to no namespace")
         if owner not in namespaces:

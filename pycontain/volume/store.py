@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pycontain.errors import InvalidInput, NotFound, StoreError
 from pycontain.kernel import process
-from pycontain.model import parse
+from pycontain.model.parse.mounts import volume_name_fault
 from pycontain.model.volume import Volume
 from pycontain.store import files
 
@@ -35,7 +35,7 @@ _THERE = (errno.EEXIST, errno.ENOTEMPTY)
 
 def check_name(name: str) -> None:
     """Raise InvalidInput where a volume cannot be called so."""
-    fault = parse.volume_name_fault(name)
+    fault = volume_name_fault(name)
     if fault:
         hint = "if you intended to pass a host directory, use an absolute path"
         raise InvalidInput(f"create {name}: {fault}", hint)
@@ -82,7 +82,7 @@ class VolumeStore:
             StoreError: its document is damaged.
         """
         missing = NotFound(f"no such volume: {name}", "pycontain volume ls lists all volumes")
-        if parse.volume_name_fault(name):  # which is not looked for on disk
+        if volume_name_fault(name):  # which is not looked for on disk
             raise missing
         paths = self._layout.volume(name)
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pycontain.engine import hooks, probes, records
+from pycontain.engine import ending, hooks, probes, records
 from pycontain.engine.containers import Containers
 from pycontain.errors import KernelError, NotFound, kernel_error
 from pycontain.model.container import Container, ImageConfig, RunOptions
@@ -133,12 +133,10 @@ def test_who_is_interrupted_while_it_stops_a_container_stops_it_no_more(
         noted.append(probes.is_ending(paths, RUN))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hooks, "before_stop", before_stop)
-    containers: Any = SimpleNamespace(
-        _open_init=lambda *_: os.open("/dev/null", os.O_RDONLY), _layout=None, _events=None
-    )
+    monkeypatch.setattr(ending, "open_init", lambda *_: os.open("/dev/null", os.O_RDONLY))
+    nobody: Any = None
     with pytest.raises(KeyboardInterrupt):
-        Containers._end_gracefully(containers, view)
+        ending.gracefully(view, nobody, before_stop, rootless=False)
     assert noted == [True]
     assert not probes.is_ending(paths, RUN)
 

@@ -12,7 +12,7 @@ from kubernetes.client import ApiClient, Configuration
 from msgspec.structs import replace
 
 from pycontain.errors import InvalidInput
-from pycontain.model import kube, parse
+from pycontain.model import kube
 from pycontain.model.container import (
     Container,
     HealthCheck,
@@ -26,6 +26,7 @@ from pycontain.model.container import (
     RunOptions,
     Ulimit,
 )
+from pycontain.model.parse.numbers import parse_size
 from pycontain.model.pod import Memory, Pod
 from pycontain.model.probe import (
     ExecAction,
@@ -565,5 +566,5 @@ def test_a_text_is_read_as_it_was_written(value: Any) -> None:
 
 
 def test_sizes_are_read_as_they_are_written() -> None:
-    one = container(memory=parse.parse_size("1536k"))
+    one = container(memory=parse_size("1536k"))
     assert spec(made(one)).containers[0].resources.limits == {"memory": "1536Ki"}

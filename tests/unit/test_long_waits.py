@@ -9,7 +9,7 @@ import pytest
 
 from pycontain.engine import cancel as waits
 from pycontain.engine.cancel import Cancel, wait_readable
-from pycontain.engine.containers import _wait_process
+from pycontain.engine.ending import wait_process
 from pycontain.errors import Cancelled
 from pycontain.supervisor.loop import Loop
 
@@ -41,7 +41,7 @@ def test_a_wait_may_take_years() -> None:
 def test_a_process_may_have_years_to_end() -> None:
     pid = os.posix_spawn("/bin/true", ["true"], {})
     pidfd = os.pidfd_open(pid)
-    assert _wait_process(pidfd, MONTHS)
+    assert wait_process(pidfd, MONTHS)
     os.waitpid(pid, 0)
     os.close(pidfd)
 

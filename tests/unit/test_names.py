@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pycontain.engine import names
-from pycontain.model import parse
+from pycontain.model.parse.names import validate_name
 
 
 def test_every_name_that_can_come_out_is_a_name() -> None:
     for first in names._FIRST:
         for second in names._SECOND:
-            parse.validate_name(f"{first}_{second}")
+            validate_name(f"{first}_{second}")
 
 
 def test_no_word_is_there_twice() -> None:
@@ -25,7 +25,7 @@ def test_there_are_thousands() -> None:
 def test_later_attempts_find_one_that_is_free() -> None:
     for attempt in (3, 4, 5):
         name = names.generate(attempt)
-        parse.validate_name(name)
+        validate_name(name)
         assert name.rstrip("0123456789") != name
     assert names.generate(2).isascii()
     late = {names.generate(9) for _ in range(100)}

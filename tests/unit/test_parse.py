@@ -16,8 +16,39 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pycontain.errors import InvalidInput
-from pycontain.model import parse
 from pycontain.model.container import Device, Mount, Ulimit
+from pycontain.model.parse.environment import (
+    parse_env_file,
+    parse_env_text,
+    parse_label,
+    resolve_env,
+)
+from pycontain.model.parse.hosts import (
+    parse_add_host,
+    parse_dns,
+    parse_dns_option,
+    parse_dns_search,
+    parse_hostname,
+)
+from pycontain.model.parse.mounts import (
+    merge_mounts,
+    option_family,
+    parse_mount,
+    parse_tmpfs,
+    parse_volume,
+)
+from pycontain.model.parse.names import (
+    parse_detach_keys,
+    parse_namespace,
+    parse_sysctl,
+    sysctl_namespace,
+    validate_name,
+)
+from pycontain.model.parse.numbers import parse_size, parse_umask
+from pycontain.model.parse.resources import parse_device, parse_ulimit
+from pycontain.model.parse.signals import parse_signal
+from pycontain.model.parse.times import parse_duration, parse_time
+from pycontain.model.parse.words import normalise
 
 CWD = "/work/here"
 NOW = 1_700_000_000_000_000_000
@@ -68,7 +99,7 @@ def refused(function: Callable[..., object], *words: object) -> str:
     ],
 )
 def test_volume(word: str, mount: Mount) -> None:
-    assert parse.parse_volume(word, CWD) == mount
+    assert parse_volume(word, CWD) == mount
 
 
 @pytest.mark.parametrize(
@@ -107,7 +138,7 @@ def test_volume(word: str, mount: Mount) -> None:
     ],
 )
 def test_volume_refused(word: str, reason: str) -> None:
-    message = refused(parse.parse_volume, word, CWD)
+    message = refused(parse_volume, word, CWD)
     assert reason in message
     assert message.startswith("--volume ")
 
@@ -115,21 +146,21 @@ def test_volume_refused(word: str, reason: str) -> None:
 @given(st.text(alphabet="/.:abro,zZ\0é"))
 def test_any_volume_word_is_refused_or_normalised(word: str) -> None:
     try:
-        mount = parse.parse_volume(word, CWD)
+        mount = parse_volume(word, CWD)
     except InvalidInput:
         return
-    assert mount.target == parse.normalise(mount.target) != "/"
+    assert mount.target == normalise(mount.target) != "/"
     assert (mount.type == "bind") == mount.source.startswith("/")
 
 
 @given(PATHS, PATHS)
 @example("/a", "/b")
 def test_volume_keeps_paths(source: str, target: str) -> None:
-    source, target = parse.normalise(source), parse.normalise("/t" + target)
+    source, target = normalise(source), normalise("/t" + target)
     if target == "/":
         return
     try:
-        mount = parse.parse_volume(f"{source}:{target}", CWD)
+        mount = parse_volume(f"{source}:{target}", CWD)
     except InvalidInput as err:
         assert target.startswith("/proc")
         assert "/proc" in err.message
@@ -139,8 +170,8 @@ def test_volume_keeps_paths(source: str, target: str) -> None:
 
 @given(st.text(alphabet="/.a").map("/".__add__))
 def test_normalise_is_idempotent_and_absolute(path: str) -> None:
-    once = parse.normalise(path)
-    assert parse.normalise(once) == once
+    once = normalise(path)
+    assert normalise(once) == once
     assert once.startswith("/")
     assert not once.startswith("//")
     assert ".." not in once.split("/")
@@ -160,7 +191,7 @@ def test_normalise_is_idempotent_and_absolute(path: str) -> None:
     ],
 )
 def test_tmpfs(word: str, options: tuple[str, ...]) -> None:
-    assert parse.parse_tmpfs(word) == Mount(type="tmpfs", target="/t", options=options)
+    assert parse_tmpfs(word) == Mount(type="tmpfs", target="/t", options=options)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +204,7 @@ def test_tmpfs(word: str, options: tuple[str, ...]) -> None:
     ],
 )  # fmt: skip
 def test_tmpfs_refused(word: str) -> None:
-    assert refused(parse.parse_tmpfs, word).startswith("--tmpfs ")
+    assert refused(parse_tmpfs, word).startswith("--tmpfs ")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +238,7 @@ def test_tmpfs_refused(word: str) -> None:
     ],
 )
 def test_mount(word: str, mount: Mount) -> None:
-    assert parse.parse_mount(word, CWD) == mount
+    assert parse_mount(word, CWD) == mount
 
 
 @pytest.mark.parametrize(
@@ -248,21 +279,21 @@ def test_mount(word: str, mount: Mount) -> None:
     ],
 )
 def test_mount_refused(word: str, reason: str) -> None:
-    message = refused(parse.parse_mount, word, CWD)
+    message = refused(parse_mount, word, CWD)
     assert reason in message
     assert message.startswith("--mount ")
 
 
 @given(PATHS, PATHS, st.booleans())
 def test_mount_reads_what_a_csv_writer_wrote(source: str, target: str, readonly: bool) -> None:
-    source, target = parse.normalise(source + '"x,y'), parse.normalise("/top" + target)
+    source, target = normalise(source + '"x,y'), normalise("/top" + target)
     if target == "/":
         return
     out = io.StringIO()
     fields = ["type=bind", f"src={source}", f"dst={target}", *(["ro"] if readonly else [])]
     csv.writer(out, lineterminator="").writerow(fields)
     try:
-        mount = parse.parse_mount(out.getvalue(), CWD)
+        mount = parse_mount(out.getvalue(), CWD)
     except InvalidInput:
         assert target.startswith("/proc")
         return
@@ -272,7 +303,7 @@ def test_mount_reads_what_a_csv_writer_wrote(source: str, target: str, readonly:
 @given(st.text(alphabet='typebindsrc=/,"a'))
 def test_any_mount_word_is_refused_or_read(word: str) -> None:
     with contextlib.suppress(InvalidInput):
-        assert parse.parse_mount(word, CWD).target.startswith("/")
+        assert parse_mount(word, CWD).target.startswith("/")
 
 
 VOLUME = Mount(type="volume", target="/a")
@@ -289,7 +320,7 @@ TMPFS = Mount(type="tmpfs", target="/a")
     ],
 )
 def test_an_anonymous_volume_gives_way(mounts: list[Mount], left: list[Mount]) -> None:
-    assert parse.merge_mounts(mounts) == tuple(left)
+    assert merge_mounts(mounts) == tuple(left)
 
 
 @pytest.mark.parametrize(
@@ -302,12 +333,12 @@ def test_an_anonymous_volume_gives_way(mounts: list[Mount], left: list[Mount]) -
     ],
 )
 def test_two_mounts_at_one_target_are_refused(mounts: list[Mount]) -> None:
-    assert "duplicate mount point: /a" in refused(parse.merge_mounts, mounts)
+    assert "duplicate mount point: /a" in refused(merge_mounts, mounts)
 
 
 def test_a_mount_made_by_the_library_is_checked_too() -> None:
-    assert "inside /proc" in refused(parse.merge_mounts, [bind("/x", "/proc/sys")])
-    assert "absolute" in refused(parse.merge_mounts, [bind("/x", "a")])
+    assert "inside /proc" in refused(merge_mounts, [bind("/x", "/proc/sys")])
+    assert "absolute" in refused(merge_mounts, [bind("/x", "a")])
 
 
 @pytest.mark.parametrize(
@@ -316,7 +347,7 @@ def test_a_mount_made_by_the_library_is_checked_too() -> None:
      ("rslave", "propagation"), ("noatime", "atime"), ("bind", "depth"), ("other", "other")],
 )  # fmt: skip
 def test_option_family(option: str, family: str) -> None:
-    assert parse.option_family(option) == family
+    assert option_family(option) == family
 
 
 # --------------------------------------------------------------------------------------- numbers
@@ -332,7 +363,7 @@ def test_option_family(option: str, family: str) -> None:
     ],
 )  # fmt: skip
 def test_size(word: str, size: int) -> None:
-    assert parse.parse_size(word) == size
+    assert parse_size(word) == size
 
 
 @pytest.mark.parametrize(
@@ -341,8 +372,8 @@ def test_size(word: str, size: int) -> None:
      "m", "1  m", "9223372036854775808", "8192p", "1bb", "1ib", "ib", "٣", "+5m"],
 )  # fmt: skip
 def test_size_refused(word: str) -> None:
-    assert "invalid size" in refused(parse.parse_size, word)
-    assert refused(parse.parse_size, word, "--memory").startswith("--memory ")
+    assert "invalid size" in refused(parse_size, word)
+    assert refused(parse_size, word, "--memory").startswith("--memory ")
 
 
 @given(st.integers(0, 2**40), st.integers(0, 10**9 - 1), st.sampled_from("kmg"))
@@ -350,7 +381,7 @@ def test_a_size_is_exact(whole: int, fraction: int, unit: str) -> None:
     factor = 1024 ** ("kmg".index(unit) + 1)
     exact = (Fraction(whole) + Fraction(fraction, 10**9)) * factor
     if exact < 2**63:
-        assert parse.parse_size(f"{whole}.{fraction:09}{unit}") == int(exact)
+        assert parse_size(f"{whole}.{fraction:09}{unit}") == int(exact)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +390,7 @@ def test_a_size_is_exact(whole: int, fraction: int, unit: str) -> None:
      ("nofile=0", 0, 0), ("nofile=-1:-1", -1, -1), ("nofile=7:7", 7, 7)],
 )  # fmt: skip
 def test_ulimit(word: str, soft: int, hard: int) -> None:
-    assert parse.parse_ulimit(word) == Ulimit(name="nofile", soft=soft, hard=hard)
+    assert parse_ulimit(word) == Ulimit(name="nofile", soft=soft, hard=hard)
 
 
 @pytest.mark.parametrize(
@@ -369,17 +400,17 @@ def test_ulimit(word: str, soft: int, hard: int) -> None:
      "as=1", "=1", "nofile=unlimited", ""],
 )  # fmt: skip
 def test_ulimit_refused(word: str) -> None:
-    assert refused(parse.parse_ulimit, word).startswith("--ulimit ")
+    assert refused(parse_ulimit, word).startswith("--ulimit ")
 
 
 @pytest.mark.parametrize(("word", "umask"), [("0022", 0o22), ("22", 0o22), ("0", 0), ("777", 511)])
 def test_umask(word: str, umask: int) -> None:
-    assert parse.parse_umask(word) == umask
+    assert parse_umask(word) == umask
 
 
 @pytest.mark.parametrize("word", ["", "8", "1000", "-1", "0o22", "x", "٢"])
 def test_umask_refused(word: str) -> None:
-    refused(parse.parse_umask, word)
+    refused(parse_umask, word)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +420,7 @@ def test_umask_refused(word: str) -> None:
      ("/dev//null:/dev/x:wr", "/dev/x", "wr")],
 )  # fmt: skip
 def test_device(word: str, target: str, access: str) -> None:
-    assert parse.parse_device(word) == Device(source="/dev/null", target=target, access=access)
+    assert parse_device(word) == Device(source="/dev/null", target=target, access=access)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +429,7 @@ def test_device(word: str, target: str, access: str) -> None:
      "/dev/null:/dev/x:rr", "/dev/null:/dev/x:r:m", "/dev/null:rwmx", "vendor/class=x"],
 )  # fmt: skip
 def test_device_refused(word: str) -> None:
-    assert refused(parse.parse_device, word).startswith("--device ")
+    assert refused(parse_device, word).startswith("--device ")
 
 
 # ----------------------------------------------------------------------------- environment, labels
@@ -406,18 +437,18 @@ def test_device_refused(word: str) -> None:
 
 def test_env() -> None:
     words = ["A=b", "A=", "HOST", "ABSENT", " B=c=d", "E=x\ny"]
-    assert parse.resolve_env(words, {"HOST": "v"}) == (
+    assert resolve_env(words, {"HOST": "v"}) == (
         "A=b", "A=", "HOST=v", "ABSENT", " B=c=d", "E=x\ny",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("word", ["", "=x", "A=\0", "A=\udcff"])
 def test_env_refused(word: str) -> None:
-    refused(parse.resolve_env, [word], {})
+    refused(resolve_env, [word], {})
 
 
 def test_env_refuses_a_value_of_the_caller_that_is_no_text() -> None:
-    refused(parse.resolve_env, ["A"], {"A": os.fsdecode(b"\xff")})
+    refused(resolve_env, ["A"], {"A": os.fsdecode(b"\xff")})
 
 
 @pytest.mark.parametrize(
@@ -432,7 +463,7 @@ def test_env_refuses_a_value_of_the_caller_that_is_no_text() -> None:
     ],
 )
 def test_env_text(text: bytes, lines: tuple[str, ...]) -> None:
-    assert parse.parse_env_text(text, "f", {"HOST": "v"}) == lines
+    assert parse_env_text(text, "f", {"HOST": "v"}) == lines
 
 
 @pytest.mark.parametrize(
@@ -448,7 +479,7 @@ def test_env_text(text: bytes, lines: tuple[str, ...]) -> None:
     ],
 )
 def test_env_text_refused(text: bytes, reason: str) -> None:
-    message = refused(parse.parse_env_text, text, "file.env", {"HOST": "v"})
+    message = refused(parse_env_text, text, "file.env", {"HOST": "v"})
     assert reason in message
     assert "file.env" in message
 
@@ -464,13 +495,13 @@ def test_env_text_returns_what_was_written(pairs: list[tuple[str, str]]) -> None
     if pairs and pairs[0][0].startswith("\ufeff"):
         return
     lines = [f"{name}={value}" for name, value in pairs]
-    assert parse.parse_env_text("\n".join(lines).encode(), "f", {}) == tuple(lines)
+    assert parse_env_text("\n".join(lines).encode(), "f", {}) == tuple(lines)
 
 
 @given(st.binary())
 def test_any_env_text_is_refused_or_whole(data: bytes) -> None:
     try:
-        lines = parse.parse_env_text(data, "f", {})
+        lines = parse_env_text(data, "f", {})
     except InvalidInput:
         return
     assert all("=" in line[1:] and "\0" not in line and "\n" not in line for line in lines)
@@ -479,23 +510,23 @@ def test_any_env_text_is_refused_or_whole(data: bytes) -> None:
 def test_env_file(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_bytes(b"A=1\nHOST\n")
-    assert parse.parse_env_file(str(path), {"HOST": "v"}) == ("A=1", "HOST=v")
-    assert "no such file" in refused(parse.parse_env_file, str(tmp_path / "none"), {})
-    assert "is a directory" in refused(parse.parse_env_file, str(tmp_path), {})
-    assert "null" in refused(parse.parse_env_file, "a\0b", {})
+    assert parse_env_file(str(path), {"HOST": "v"}) == ("A=1", "HOST=v")
+    assert "no such file" in refused(parse_env_file, str(tmp_path / "none"), {})
+    assert "is a directory" in refused(parse_env_file, str(tmp_path), {})
+    assert "null" in refused(parse_env_file, "a\0b", {})
 
 
 def test_env_file_is_bounded() -> None:
-    assert "larger than" in refused(parse.parse_env_file, "/dev/zero", {})
+    assert "larger than" in refused(parse_env_file, "/dev/zero", {})
 
 
 def test_labels() -> None:
     words = ("a=b", "c", "d=", "e=f=g")
-    assert [parse.parse_label(word) for word in words] == [
+    assert [parse_label(word) for word in words] == [
         ("a", "b"), ("c", ""), ("d", ""), ("e", "f=g"),
     ]  # fmt: skip
     for word in ("", "=b", "a=\udcff"):
-        refused(parse.parse_label, word)
+        refused(parse_label, word)
 
 
 # --------------------------------------------------------------------------------------- signals
@@ -508,7 +539,7 @@ def test_labels() -> None:
      ("RTMAX", 64), ("RTMAX-14", 50), ("RTMIN+0", 34)],
 )  # fmt: skip
 def test_signal(word: str, number: int) -> None:
-    assert parse.parse_signal(word) == number
+    assert parse_signal(word) == number
 
 
 @pytest.mark.parametrize(
@@ -517,12 +548,12 @@ def test_signal(word: str, number: int) -> None:
      "RTMIN+", "RTMIN3", "9.0", "15 ", "+9", "99999999999", "RTMIN+٣", "SIGSIGTERM"],
 )  # fmt: skip
 def test_signal_refused(word: str) -> None:
-    assert "invalid signal" in refused(parse.parse_signal, word)
+    assert "invalid signal" in refused(parse_signal, word)
 
 
 def test_signals_are_this_machines() -> None:
     for number in signal.Signals:
-        assert parse.parse_signal(number.name) == number
+        assert parse_signal(number.name) == number
 
 
 # ------------------------------------------------------------------------------------------ time
@@ -535,14 +566,14 @@ def test_signals_are_this_machines() -> None:
      ("7ns", 7), (".5s", 5 * 10**8)],
 )  # fmt: skip
 def test_duration(word: str, nanoseconds: int) -> None:
-    assert parse.parse_duration(word) == nanoseconds
+    assert parse_duration(word) == nanoseconds
 
 
 @pytest.mark.parametrize(
     "word", ["", "-", "+", "5", "m", "1d", "1.m.", "5 m", "h5", "--5m", "1e3s", "9999999h", ".s"]
 )
 def test_duration_refused(word: str) -> None:
-    assert "not a duration" in refused(parse.parse_duration, word)
+    assert "not a duration" in refused(parse_duration, word)
 
 
 @pytest.mark.parametrize(
@@ -560,7 +591,7 @@ def test_duration_refused(word: str) -> None:
     ],
 )
 def test_time(word: str, moment: int) -> None:
-    assert parse.parse_time(word, NOW) == moment
+    assert parse_time(word, NOW) == moment
 
 
 @pytest.mark.parametrize(
@@ -573,7 +604,7 @@ def test_time(word: str, moment: int) -> None:
      "2024-02-29+25:00", "1969-01-01Z"],
 )  # fmt: skip
 def test_time_refused(word: str) -> None:
-    assert "not a time" in refused(parse.parse_time, word, NOW)
+    assert "not a time" in refused(parse_time, word, NOW)
 
 
 @given(
@@ -583,14 +614,14 @@ def test_time_refused(word: str) -> None:
 def test_time_agrees_with_the_calendar(moment: datetime, minutes: int) -> None:
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     exact = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-    assert parse.parse_time(aware.isoformat(), NOW) == exact
+    assert parse_time(aware.isoformat(), NOW) == exact
 
 
 def test_time_without_a_zone_is_local() -> None:
     local = datetime(2024, 7, 1, 12, 30, 5)
-    assert parse.parse_time("2024-07-01T12:30:05", NOW) == int(local.timestamp()) * 10**9
+    assert parse_time("2024-07-01T12:30:05", NOW) == int(local.timestamp()) * 10**9
     midnight = int(datetime(2024, 7, 1).timestamp()) * 10**9
-    assert parse.parse_time("2024-07-01", NOW) == midnight
+    assert parse_time("2024-07-01", NOW) == midnight
 
 
 # ----------------------------------------------------------------------------------------- names
@@ -598,20 +629,20 @@ def test_time_without_a_zone_is_local() -> None:
 
 @pytest.mark.parametrize(("word", "name"), [("ab", "ab"), ("/ab", "ab"), ("1a_.-", "1a_.-")])
 def test_name(word: str, name: str) -> None:
-    assert parse.validate_name(word) == name
+    assert validate_name(word) == name
 
 
 @pytest.mark.parametrize(
     "word", ["", "a", "/", "//ab", "_a", "-a", ".a", "a/b", "a b", "é1", "a\n", "ab\n", "x" * 256]
 )
 def test_name_refused(word: str) -> None:
-    refused(parse.validate_name, word)
+    refused(validate_name, word)
 
 
 def test_hostname() -> None:
-    assert parse.parse_hostname("foo.bar_1") == "foo.bar_1"
+    assert parse_hostname("foo.bar_1") == "foo.bar_1"
     for word in ("", "a b", "a\nb", "x" * 65, "é" * 33, "a\0"):
-        refused(parse.parse_hostname, word)
+        refused(parse_hostname, word)
 
 
 @pytest.mark.parametrize(
@@ -620,7 +651,7 @@ def test_hostname() -> None:
      ("a=[::1]", "a:::1"), ("a:[::1]", "a:::1"), ("a:0:0::1", "a:::1")],
 )  # fmt: skip
 def test_add_host(word: str, entry: str) -> None:
-    assert parse.parse_add_host(word) == entry
+    assert parse_add_host(word) == entry
 
 
 @pytest.mark.parametrize(
@@ -629,18 +660,18 @@ def test_add_host(word: str, entry: str) -> None:
      "a\nb:1.2.3.4", "a:host-gate", "a:fe80::1%e\nth0"],
 )  # fmt: skip
 def test_add_host_refused(word: str) -> None:
-    assert refused(parse.parse_add_host, word).startswith("--add-host ")
+    assert refused(parse_add_host, word).startswith("--add-host ")
 
 
 def test_dns_words() -> None:
-    assert parse.parse_dns("1.2.3.4") == "1.2.3.4"
-    assert parse.parse_dns_search(".") == "."
-    assert parse.parse_dns_search("a-b.example.") == "a-b.example."
-    assert parse.parse_dns_option("ndots:2") == "ndots:2"
+    assert parse_dns("1.2.3.4") == "1.2.3.4"
+    assert parse_dns_search(".") == "."
+    assert parse_dns_search("a-b.example.") == "a-b.example."
+    assert parse_dns_option("ndots:2") == "ndots:2"
     for function, words in (
-        (parse.parse_dns, ["", "x", "1.2.3.4.5"]),
-        (parse.parse_dns_search, ["", "-bad", "a..b", "a b", "bad-", "x" * 64, "a\n"]),
-        (parse.parse_dns_option, ["", "a b", "a\nnameserver"]),
+        (parse_dns, ["", "x", "1.2.3.4.5"]),
+        (parse_dns_search, ["", "-bad", "a..b", "a b", "bad-", "x" * 64, "a\n"]),
+        (parse_dns_option, ["", "a b", "a\nnameserver"]),
     ):
         for word in words:
             refused(function, word)
@@ -655,16 +686,16 @@ def test_dns_words() -> None:
      ("kernel.domainname", None), ("fs.mqueue.a.b", None), ("", None), ("vm.x", None)],
 )  # fmt: skip
 def test_a_sysctl_belongs_to_one_namespace_or_is_refused(key: str, owner: str | None) -> None:
-    assert parse.sysctl_namespace(key) == owner
+    assert sysctl_namespace(key) == owner
     if owner is None:
-        refused(parse.parse_sysctl, f"{key}=1")
+        refused(parse_sysctl, f"{key}=1")
     else:
-        assert parse.parse_sysctl(f"{key}=1 2=3") == (key, "1 2=3")
+        assert parse_sysctl(f"{key}=1 2=3") == (key, "1 2=3")
 
 
 def test_sysctl_refused() -> None:
     for word in ("", "net.core.somaxconn", "=1", "net.core.x=\0"):
-        refused(parse.parse_sysctl, word)
+        refused(parse_sysctl, word)
 
 
 @pytest.mark.parametrize(
@@ -679,11 +710,11 @@ def test_sysctl_refused() -> None:
 )
 def test_namespace_words(kind: str, words: list[str]) -> None:
     for word in words:
-        assert parse.parse_namespace(kind, word) == word
+        assert parse_namespace(kind, word) == word
     if kind != "network":
-        assert parse.parse_namespace(kind, "") == "private"
+        assert parse_namespace(kind, "") == "private"
     for word in ("foo", "container:", "host:x", "HOST", "container"):
-        assert f"invalid {kind} mode" in refused(parse.parse_namespace, kind, word)
+        assert f"invalid {kind} mode" in refused(parse_namespace, kind, word)
 
 
 @pytest.mark.parametrize(
@@ -692,9 +723,9 @@ def test_namespace_words(kind: str, words: list[str]) -> None:
      ("ctrl-\\,ctrl-],ctrl-^,ctrl-_,ctrl-[", b"\x1c\x1d\x1e\x1f\x1b"), ("DEL", b"\x7f")],
 )  # fmt: skip
 def test_detach_keys(word: str, keys: bytes) -> None:
-    assert parse.parse_detach_keys(word) == keys
+    assert parse_detach_keys(word) == keys
 
 
 @pytest.mark.parametrize("word", [",", "a,", "ctrl-", "ctrl-P", "ctrl-1", "ab", "é", "ctrl-pq"])
 def test_detach_keys_refused(word: str) -> None:
-    assert "unknown key" in refused(parse.parse_detach_keys, word)
+    assert "unknown key" in refused(parse_detach_keys, word)

@@ -18,8 +18,14 @@ from pycontain.engine.volumes import Users, Volumes
 from pycontain.errors import Conflict, InvalidInput, NotFound, PycontainError, StoreError
 from pycontain.kernel.copy import copy_up
 from pycontain.kernel.process import boot_id
-from pycontain.model import parse
 from pycontain.model.container import Container, ImageConfig, Mount, RunOptions
+from pycontain.model.parse.mounts import (
+    parse_mount,
+    parse_volume,
+    parse_volumes_from,
+    split_volumes_from,
+    volume_name_fault,
+)
 from pycontain.runtime import spec
 from pycontain.store import files
 from pycontain.store.layout import Layout
@@ -77,7 +83,7 @@ def test_bad_names(volumes: Volumes, name: str) -> None:
 
 @given(st.text(max_size=30))
 def test_a_good_name_is_one_file_name(name: str) -> None:
-    if not parse.volume_name_fault(name):
+    if not volume_name_fault(name):
         assert name not in (".", "..")
         assert not name.startswith(".")
         assert "/" not in name
@@ -327,7 +333,7 @@ def test_a_container_of_an_earlier_version_has_what_it_asked_for() -> None:
     ],
 )
 def test_named_volume_words(word: str, mount: Mount) -> None:
-    assert parse.parse_volume(word, "/") == mount
+    assert parse_volume(word, "/") == mount
 
 
 @pytest.mark.parametrize(
@@ -344,7 +350,7 @@ def test_named_volume_words(word: str, mount: Mount) -> None:
 )
 def test_named_volume_words_refused(word: str, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
-        parse.parse_volume(word, "/")
+        parse_volume(word, "/")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +373,7 @@ def test_named_volume_words_refused(word: str, reason: str) -> None:
     ],
 )  # fmt: skip
 def test_mount_words(word: str, mount: Mount) -> None:
-    assert parse.parse_mount(word, "/") == mount
+    assert parse_mount(word, "/") == mount
 
 
 @pytest.mark.parametrize(
@@ -386,7 +392,7 @@ def test_mount_words(word: str, mount: Mount) -> None:
 )
 def test_mount_words_refused(word: str, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
-        parse.parse_mount(word, "/")
+        parse_mount(word, "/")
 
 
 @pytest.mark.parametrize(
@@ -394,13 +400,13 @@ def test_mount_words_refused(word: str, reason: str) -> None:
     [("web", ("web", "")), ("web:ro", ("web", "ro")), ("web:z,rw", ("web", "rw"))],
 )
 def test_volumes_from_words(word: str, found: tuple[str, str]) -> None:
-    assert parse.split_volumes_from(parse.parse_volumes_from(word)) == found
+    assert split_volumes_from(parse_volumes_from(word)) == found
 
 
 @pytest.mark.parametrize("word", ["", ":ro", "web:x", "web:ro:rw"])
 def test_volumes_from_words_refused(word: str) -> None:
     with pytest.raises(InvalidInput, match="--volumes-from"):
-        parse.parse_volumes_from(word)
+        parse_volumes_from(word)
 
 
 # ---- copying ----
