@@ -15,7 +15,9 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from pycontain.engine import networks, probe, records
 from pycontain.engine.cancel import Cancel, Deadline, wait_readable
@@ -38,6 +40,8 @@ FAILED = -1
 _AGENT = "pycontain-probe"
 _MOST_BODY = 10 << 10
 _MOST_MESSAGE = 1024
+_MOST_REDIRECTS = 10
+_REDIRECTS = (301, 302, 303, 307, 308)
 _LOCALHOST = "127.0.0.1"
 # What a request line has as it is: RFC 3986, with what is escaped already.
 _PLAIN = "/?:@!$&'()*+,;=-._~%[]"
@@ -153,7 +157,7 @@ def _open_namespace(view: View) -> int:
 
 
 class _Question:
-    """One connection to a container, made and used by one thread, ended by another.
+    """What is asked of a container, by one thread, until another ends it.
 
     Args:
         namespace: descriptor of the network namespace; it stays open till ``close``.
@@ -186,11 +190,21 @@ class _Question:
         Raises:
             OSError: there was no connection, or it broke.
         """
-        port = self._action.port
-        with contextlib.closing(self._connected(port)) as connection:
-            if isinstance(self._action, HttpAction):
-                return _get(connection, self._host, self._action)
-        return 0, ""
+        action = self._action
+        if not isinstance(action, HttpAction):
+            self._connected(action.port).close()
+            return 0, ""
+        for _ in range(_MOST_REDIRECTS):
+            answer = self._get(action)
+            further = _redirected(action, self._host, answer)
+            if further is None:
+                return answer.outcome()
+            action = further
+        return self._get(action).outcome()
+
+    def _get(self, action: HttpAction) -> _Answer:
+        with contextlib.closing(self._connected(action.port)) as connection:
+            return _get(connection, self._host, action)
 
     def _connected(self, port: int) -> socket.socket:
         # Names are the host's to resolve: resolv.conf belongs to mount namespaces.
@@ -267,7 +281,20 @@ def _words(err: BaseException) -> str:
 # ---- HTTP ----
 
 
-def _get(connection: socket.socket, host: str, action: HttpAction) -> tuple[int, str]:
+class _Answer(NamedTuple):
+    status: int
+    location: str
+    body: bytes
+
+    def outcome(self) -> tuple[int, str]:
+        text = f"status {self.status}"
+        if 200 <= self.status < 400:
+            return 0, text
+        said = self.body.decode(errors="replace")
+        return self.status, f"{text}: {said}" if said else text
+
+
+def _get(connection: socket.socket, host: str, action: HttpAction) -> _Answer:
     import http.client
 
     if action.scheme == "https":
@@ -280,19 +307,48 @@ def _get(connection: socket.socket, host: str, action: HttpAction) -> tuple[int,
         body = answer.read(_MOST_BODY)
     finally:
         connection.close()
-    text = f"status {answer.status}"
-    if 200 <= answer.status < 400:
-        return 0, text
-    return answer.status, f"{text}: {body.decode(errors='replace')}" if body else text
+    return _Answer(answer.status, answer.getheader("Location", ""), body)
+
+
+def _redirected(action: HttpAction, host: str, answer: _Answer) -> HttpAction | None:
+    """Return what is asked next, where an answer leads on within the same host.
+
+    Raises:
+        ValueError: it leads to what is no URL of HTTP.
+    """
+    if answer.status not in _REDIRECTS or not answer.location:
+        return None
+    from urllib.parse import urljoin, urlsplit
+
+    there = f"[{host}]" if ":" in host else host
+    asked = f"{action.scheme}://{there}:{action.port}{_path(action)}"
+    wrong = ValueError(f"status {answer.status}: leads to {answer.location}, which is no HTTP URL")
+    try:
+        url = urlsplit(urljoin(asked, answer.location))
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError:
+        raise wrong from None
+    if url.hostname != host.lower():
+        return None
+    if url.scheme not in ("http", "https"):
+        raise wrong
+    # A name that was asked for in a header is the name of this one, not of what was written out.
+    elsewhere = bool(urlsplit(answer.location).netloc)
+    headers = [one for one in action.headers if not (elsewhere and one[0].lower() == "host")]
+    return replace(
+        action,
+        scheme=url.scheme,
+        port=port,
+        path=f"{url.path or '/'}?{url.query}" if url.query else url.path,
+        headers=tuple(headers),
+    )
 
 
 def _send(client: http.client.HTTPConnection, action: HttpAction) -> None:
     from urllib.parse import quote
 
     said = {name.lower() for name, _ in action.headers}
-    path = quote(action.path.partition("#")[0], safe=_PLAIN)
-    if not path.startswith("/"):
-        path = f"/{path}"
+    path = quote(_path(action).partition("#")[0], safe=_PLAIN)
     client.putrequest("GET", path, skip_host="host" in said, skip_accept_encoding=True)
     own = {"User-Agent": _AGENT, "Accept": "*/*", "Connection": "close"}
     for name, value in own.items():
@@ -302,6 +358,10 @@ def _send(client: http.client.HTTPConnection, action: HttpAction) -> None:
         if value or name.lower() not in ("user-agent", "accept"):  # empty: it is not sent
             client.putheader(name, value)
     client.endheaders()
+
+
+def _path(action: HttpAction) -> str:
+    return action.path if action.path.startswith("/") else f"/{action.path}"
 
 
 def _encrypted(connection: socket.socket, host: str) -> socket.socket:

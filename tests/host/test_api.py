@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness import PATIENCE, python_env, wait_until
 
-from pycontain.engine import containers, records
+from pycontain.engine import records, settling
 from pycontain.engine.cancel import Cancel
 from pycontain.errors import (
     Cancelled,
@@ -130,7 +130,7 @@ def test_a_container_that_is_to_be_removed_is_closed_at_once(
 ) -> None:
     """Its clean-up, in the monitor's place, waits for the lock that the removal holds."""
     # As long as a monitor that does not end is waited for.
-    monkeypatch.setattr(containers, "_LINGER", PATIENCE)
+    monkeypatch.setattr(settling, "LINGER", PATIENCE)
     box = engine.start("busybox", idle=True, remove=True)
     record = records.load_run(engine.layout.container(box.id))
     assert record is not None

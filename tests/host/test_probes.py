@@ -12,7 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 import pytest
@@ -20,7 +20,7 @@ from harness import FOREVER, PATIENCE, wait_until
 from ordinary import User, ordinary_user
 from registry import Authority
 
-from pycontain.engine import hooks, probes, records, supervision
+from pycontain.engine import actions, hooks, probes, records, supervision
 from pycontain.errors import InvalidInput, InvalidState
 from pycontain.kernel import process
 from pycontain.model.container import NetworkChoice, RestartPolicy, RunOptions
@@ -242,6 +242,65 @@ def test_nobody_asks_whose_certificate_it_is(store: Store, tmp_path: Path) -> No
         finally:
             server.shutdown()
             thread.join()
+
+
+class Leading(http.server.BaseHTTPRequestHandler):
+    """Leads on to what the path says, and has no page but /page."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Host"]))
+        _, _, location = self.path.partition("?to=")
+        self.send_response(302 if location else 204 if self.path == "/page" else 404)
+        if location:
+            self.send_header("Location", location.replace("PORT", self.headers["X-Port"]))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def leading() -> Iterator[int]:
+    Leading.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Leading) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "text", "asked"),
+    [
+        ("/a/b?to=../page", 0, "status 204", 2),
+        ("/?to=/?to=/page", 0, "status 204", 3),
+        ("/?to=http://127.0.0.1:PORT/page", 0, "status 204", 2),
+        ("/?to=/gone", 404, "status 404", 2),
+        ("/?to=?to=", 404, "status 404", 2),
+        ("/?to=http://elsewhere.test/gone", 0, "status 302", 1),
+        ("/?to=http://127.0.0.1:0x/", -1, "status 302: leads to http://127.0.0.1:0x/,", 1),
+        ("/?to=ftp://127.0.0.1/page", -1, "status 302: leads to ftp://127.0.0.1/page", 1),
+        ("/" + "?to=/" * 11, 0, "status 302", 11),
+        ("/" + "?to=/" * 10, 404, "status 404", 11),
+    ],
+)
+def test_redirections_are_followed_within_the_host(
+    store: Store, leading: int, path: str, code: int, text: str, asked: int
+) -> None:
+    ref = store.detach(network="host")
+    headers = (("X-Port", str(leading)), ("Host", "web.test"))
+    action = HttpAction(port=leading, path=path, headers=headers)
+    found = actions.carry_out(
+        store.containers, store.layout, store.view(ref), action, PATIENCE, None
+    )
+    assert (found.code, found.output[: len(text)]) == (code, text)
+    assert len(Leading.asked) == asked
+    # What is written out with a host is asked for by that name.
+    plain = f"127.0.0.1:{leading}" if "PORT" in path else "web.test"
+    assert [host for _, host in Leading.asked] == ["web.test", *[plain] * (asked - 1)]
 
 
 def test_who_does_not_answer_in_time_has_failed(store: Store) -> None:

@@ -333,7 +333,8 @@ class Server:
 
     def ask(self, **asked: Any) -> tuple[int, str]:
         try:
-            return actions._get(self.client, "10.0.0.9", HttpAction(port=8080, **asked))
+            action = HttpAction(port=8080, **asked)
+            return actions._get(self.client, "10.0.0.9", action).outcome()
         finally:
             self.client.close()
             self._thread.join()
