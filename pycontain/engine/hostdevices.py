@@ -42,13 +42,21 @@ def every() -> list[oci.Device]:
 
 
 def _walk(folder: str) -> Iterator[oci.Device]:
-    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda item: item.name)
+    except FileNotFoundError:  # unplugged meanwhile
+        return
+    for entry in entries:
         if entry.path in _OUR_FOLDERS or entry.path in _OUR_NODES or entry.is_symlink():
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path)
-        else:
-            yield from _node(entry.path, entry.stat(follow_symlinks=False))
+            continue
+        try:
+            info = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        yield from _node(entry.path, info)
 
 
 def _node(path: str, info: os.stat_result) -> Iterator[oci.Device]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from pycontain.errors import NotFound, StoreError
@@ -25,6 +26,7 @@ _SHORT_ID = 12
 _LEAST_HOSTS = 4
 _LONGEST_LABEL = 63
 _LONGEST_NAME = 253
+_TICK = 20_000_000  # nanoseconds; twice the longest tick of the kernel's clock, of 100 Hz
 
 
 def resolver_address(network: Network) -> str:
@@ -64,7 +66,11 @@ class Client:
 
 
 class _Table:
-    """The names of one network, as they were when its folder was last changed."""
+    """The names of one network, as they were when its folder was last changed.
+
+    Attributes:
+        changed: when that was; -1 where the next change may have the same time.
+    """
 
     __slots__ = ("addresses", "changed", "clients", "names")
 
@@ -159,7 +165,9 @@ class Names:
         return found
 
     def _read(self, identity: str, changed: int) -> _Table:
-        table = _Table(changed)
+        # Files have the time of the clock's last tick (before Linux 6.13, and on some file systems
+        # since), so what changes in the same one would not be seen.
+        table = _Table(changed if abs(time.time_ns() - changed) > _TICK else -1)
         leases = Leases(store.state_folder(self._layout, identity))
         for holder in set(leases.all().values()):
             container, _, run = holder.partition(" ")

@@ -42,14 +42,24 @@ def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> N
         time.sleep(0.01)
 
 
+_ports: set[int] = set()
+
+
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
     """A port that nobody has, below those that the kernel gives to connections and to who asks for
     any (ip(7), ip_local_port_range): by chance nobody gets it meanwhile.
+
+    Whoever was told one binds it later. So none is told twice, and of two processes that run tests
+    side by side one has the odd ones.
     """
+    odd = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
     while True:
-        port = 20_000 + int.from_bytes(os.urandom(2)) % 12_000
+        port = 20_000 + int.from_bytes(os.urandom(2)) % 6_000 * 2 + odd
+        if port in _ports:
+            continue
         with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
             probe.bind(("", port))
+            _ports.add(port)
             return port
 
 
@@ -295,7 +305,7 @@ class CommandLine:
                     assert time.monotonic() < end, output
             finally:
                 os.close(master)
-                child.kill() if time.monotonic() > end else child.wait(10)
+                child.kill() if time.monotonic() > end else child.wait(PATIENCE)
         return subprocess.CompletedProcess(argv, child.returncode, output, b"")
 
 

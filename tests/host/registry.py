@@ -19,6 +19,7 @@ import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
+from harness import free_port
 from pace import seconds
 
 from tests.notebook import Notebook, Reply, Request
@@ -36,16 +37,6 @@ def missing() -> list[str]:
     return [tool for tool in TOOLS if not shutil.which(tool)]
 
 
-def free_port() -> int:
-    """A port below those that the kernel gives to connections: it stays free over a restart."""
-    while True:
-        port = 20_000 + int.from_bytes(os.urandom(2)) % 12_000
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 class Server:
     """One ``docker-registry``.
 
@@ -57,7 +48,7 @@ class Server:
     def __init__(self, folder: str, **http_options: Any) -> None:
         os.makedirs(folder)
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port()  # over a restart too
         self.domain = f"127.0.0.1:{self.port}"
         self.config: dict[str, Any] = {
             "version": 0.1,

@@ -461,7 +461,8 @@ def test_a_killed_worker_is_named_and_another_is_started(user: User) -> None:
         """
         with engine.start("busybox", idle=True) as box:
             [worker] = workers()
-            kill = threading.Timer(1, os.kill, (worker, signal.SIGKILL))
+            # By then it waits; one that is killed before waits for ever, for another worker.
+            kill = threading.Timer(4, os.kill, (worker, signal.SIGKILL))
             kill.start()
             try:
                 box.wait()

@@ -279,7 +279,14 @@ def small(
         made.clear()
         assert made.leftovers() == []
     finally:
-        subprocess.run(["umount", folder], check=True)
+        unmount(folder)
+
+
+def unmount(folder: Path) -> None:
+    """Unmount a store. The monitor of what has ended may be at its last, with a file of the store
+    open: so long it is busy (umount(2), EBUSY).
+    """
+    wait_until(lambda: subprocess.run(["umount", folder], check=False).returncode == 0)
 
 
 def eat(folder: str) -> str:
@@ -365,7 +372,7 @@ def read_only(small: Store, tmp_path: Path) -> Iterator[Store]:
         subprocess.run(["mount", "-o", "remount,bind,ro", view], check=True)
         yield Store(str(view))
     finally:
-        subprocess.run(["umount", view], check=True)
+        unmount(view)
 
 
 def test_a_read_only_store(small: Store, read_only: Store) -> None:

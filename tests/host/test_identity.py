@@ -33,6 +33,10 @@ OTHER_BOOT = "00000000-1111-2222-3333-444444444444"
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """A process of somebody else's, with a pid that a record may name."""
     child = subprocess.Popen(["sleep", "1000"])
+    start = process.start_time(child.pid)
+    assert start is not None
+    # Starts are told in hundredths of a second (proc_pid_stat(5)): nobody's after it is the same.
+    wait_until(lambda: int(time.clock_gettime(time.CLOCK_BOOTTIME) * 100) > start)
     yield child
     assert child.poll() is None, "it was signalled"
     child.kill()
@@ -107,7 +111,6 @@ def test_a_recycled_pid_of_a_container_that_runs(
     store: Store, bystander: subprocess.Popen[bytes]
 ) -> None:
     """Only the process's record is wrong, its monitor lives: nothing else is signalled."""
-    time.sleep(0.05)  # starts are told in hundredths of a second (proc_pid_stat(5))
     identity = store.detach()
     record = forge(store, identity, pid=bystander.pid)
     assert record.pid_start != process.start_time(bystander.pid)

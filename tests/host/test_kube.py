@@ -543,7 +543,11 @@ def test_a_pod_that_has_done_its_work_is_left_alone(store: Store, pods: Pods, ku
 
 
 def test_a_sidecar_is_there_before_the_others_and_as_long_as_they(store: Store, kube: Kube) -> None:
-    probe = "startupProbe: {exec: {command: [test, -e, /v/there]}, periodSeconds: 1}"
+    # However long it takes: one that has failed three times would be started again.
+    probe = (
+        "startupProbe: {exec: {command: [test, -e, /v/there]}, periodSeconds: 1,"
+        " failureThreshold: 1000}"
+    )
     mounts = "volumeMounts: [{name: v, mountPath: /v}]"
     init = ENDLESS.replace("}", f", restartPolicy: Always, {mounts}, {probe}}}")
     text = pod("volumes: [{name: v, emptyDir: {}}]", init=init)
@@ -587,13 +591,17 @@ def test_a_step_that_fails_is_told_and_tried_again(
     path.rmdir()
     pods.discard(pods.find("web"), force=True)
     declared = Declarations(store.layout).get("Pod", "web")
-    wait_until(lambda: Declarations(store.layout).problem(declared) is not None)
-    problem = Declarations(store.layout).problem(declared)
-    assert problem and "there is no such Directory" in problem.message
+
+    def told() -> str:
+        problem = Declarations(store.layout).problem(declared)
+        return problem.message if problem else ""
+
+    # The first one to be told may be of a round that was at it when the pod went.
+    wait_until(lambda: "there is no such Directory" in told())
     path.mkdir()
-    kube.await_ready([("Pod", "web")], timeout=60)
-    # ready before the round in which it became so is over
+    # Whoever waits is told of what has failed three times, until a round has gone well.
     wait_until(lambda: Declarations(store.layout).problem(declared) is None)
+    kube.await_ready([("Pod", "web")], timeout=60)
 
 
 def test_a_container_that_cannot_start_keeps_no_other_from_it(store: Store, kube: Kube) -> None:

@@ -12,7 +12,14 @@ from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_layers_extract import CAPABILITY, Layers, long_names, make_tree, set_times
+from test_layers_extract import (
+    CAPABILITY,
+    Layers,
+    copy_etc,
+    long_names,
+    make_tree,
+    set_times,
+)
 
 from pycontain.kernel import mount
 from tests import peers
@@ -153,7 +160,7 @@ def test_docker_saved(tmp_path: Path) -> None:
     (base / "bin").mkdir(parents=True)
     (base / "a/b/c").mkdir(parents=True)
     (base / "tmp").mkdir()
-    subprocess.run(["cp", "-a", "/etc", base], check=True)
+    copy_etc(base)
     subprocess.run(["cp", which("busybox") or "", base / "bin/busybox"], check=True)
     (base / "bin/sh").symlink_to("busybox")
     subprocess.run(["tar", "-C", base, "-cf", tmp_path / "base.tar", "."], check=True)

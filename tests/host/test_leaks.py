@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import leaks
 import pytest
+from harness import wait_until
 
 from pycontain.kernel import mount
 
@@ -80,6 +81,8 @@ def test_a_link(left: Callable[[], list[str]]) -> None:
 def test_a_process_and_its_namespace(left: Callable[[], list[str]]) -> None:
     child = subprocess.Popen(["unshare", "--uts", "--", "sleep", "100"])
     try:
+        own = leaks.target("/proc/self/ns/uts")
+        wait_until(lambda: leaks.target(f"/proc/{child.pid}/ns/uts") not in ("", own))
         found = left()
         assert any(word.startswith("process left behind") for word in found), found
         assert any("uts:[" in word for word in found), found

@@ -39,7 +39,7 @@ def up(store: Store, identity: str) -> None:
 
 @pytest.mark.in_vm
 def test_the_whole_life(store: Store) -> None:
-    container = store.create(*TRAP, name="life")
+    container = store.create(*TRAP, name="life", stop_timeout=round(PATIENCE))
     assert store.state_of("life") == "created"
     assert store.containers.start("life") is None
     status = store.view("life").status

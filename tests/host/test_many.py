@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -193,7 +192,8 @@ def test_a_thousand_rounds_cost_the_same_at_the_end(store: Store, session: leaks
     times = rounds(store, 1000)
     assert leaks.settled(before, lambda: leaks.before_test(session)) == []
     assert store.leftovers() == []
-    first, last = statistics.median(times[:100]), statistics.median(times[-100:])
+    # Who shares a core or its caches makes all that runs there dearer, for a while.
+    first, last = min(times[:100]), min(times[-100:])
     assert last < first * 2
     assert resident() - memory < 8192
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pace import seconds
 
 if TYPE_CHECKING:
     from harness import CommandLine
@@ -54,8 +55,9 @@ def test_the_session_works_as_typed(pycontain: CommandLine, tmp_path: Path) -> N
     work.mkdir()
     for command, expected in transcript(README.read_text()):
         done = subprocess.run(
-            ["/bin/sh", "-c", command], cwd=work, env=environment, text=True, timeout=60,
-            check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["/bin/sh", "-c", command], cwd=work, env=environment, text=True,
+            timeout=seconds(60), check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import leaks
 import pytest
 from ordinary import (
     NAME,
@@ -73,7 +74,7 @@ def test_life_of_a_container(user: User) -> None:
         # The next command enters the namespace that the first one made.
         held = [
             pid for pid in processes_of(user.entry.pw_uid)
-            if b"pycontain-userns" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            if "pycontain-userns" in leaks.text(f"/proc/{pid}/cmdline")
         ]  # fmt: skip
         assert len(held) == 1
         assert user.run("stop", "-t", "0", "rootless").returncode == 0

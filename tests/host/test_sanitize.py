@@ -120,10 +120,11 @@ def test_flood(sanitized: None, store: Store, driver: str) -> None:
 
 def test_attach(sanitized: None, store: Store) -> None:
     """More clients than find room, all but one of whom do not read, and one who goes away."""
-    identity = store.detach("sh", "-c", "sleep 1; yes | head -n 500000; echo end; read line",
+    identity = store.detach("sh", "-c", "read line; yes | head -n 500000; echo end; read line",
                             interactive=True)  # fmt: skip
     clients = [store.containers.attach(identity) for _ in range(20)]
     clients[0].close()
+    assert clients[2].write_stdin(b"all\n") == 4
     output = collect(clients[1], until=b"end\n")
     assert len(output.stdout) + output.lagged == 1000004
     assert clients[2].write_stdin(b"go\n") == 3

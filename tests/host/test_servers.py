@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import CommandLine, python_env, wait_until
+from leaks import names, target
 from pace import seconds
 
 from pycontain.engine import networks, records, supervision
@@ -202,7 +203,9 @@ class Shop:
         return any(view.container.name.endswith(f"-{name}") for view in views)
 
     def sql(self, text: str) -> str:
-        app = f"{self.replicas()[0]}-app"
+        # One that runs: the other replica may be on its way.
+        running = (view.container.name for view in self.store.containers.list())
+        app = next(name for name in running if name.endswith("-app"))
         return self.out("exec", app, "psql", "-h", "database", "-Atc", text)
 
     # ---- who kills ----
@@ -331,7 +334,8 @@ def holds_one_descriptor_each(shop: Shop) -> bool:
     if found is None:
         return False
     folder = f"/proc/{found[0]}/fd"
-    opened = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+    # It opens and closes files meanwhile.
+    opened = list(filter(None, (target(f"{folder}/{fd}") for fd in names(folder))))
     kept = len(shop.store.containers.list()) + len(shop.pods.names())
     return sum("pidfd" in path for path in opened) == kept and len(opened) <= kept + 16
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 KEYS = b"\x10\x11"
-LIMIT = 10.0
+LIMIT = 60.0
 
 
 # --- detach keys ---------------------------------------------------------------------------------

@@ -380,7 +380,7 @@ def test_several_are_stopped_at_once_and_told_in_order(
     together = threading.Barrier(3)
 
     def stop(ref: str, **_: Any) -> None:
-        together.wait(timeout=30)
+        together.wait(timeout=60)
         if ref == "two":
             raise NotFound("No such container: two")
 

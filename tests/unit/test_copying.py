@@ -67,10 +67,9 @@ def source(tmp_path: Path) -> Path:
     (root / "link").symlink_to("sub/other")
     (root / "out").symlink_to("/etc/passwd")
     os.mkfifo(root / "fifo", 0o640)
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(root)  # a socket's path is short
+    # A socket's path is short.
+    with contextlib.chdir(root), socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
-    os.chdir("/")
     for path in [*root.rglob("*"), root]:
         os.utime(path, ns=(TIME, TIME), follow_symlinks=False)
     return root

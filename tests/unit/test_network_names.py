@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dnslib
@@ -125,6 +126,19 @@ def test_containers_come_and_go(made: Store) -> None:
     assert resolver._servers(client, "") == ["192.0.2.53"]
     Leases(store.state_folder(made.layout, WEB)).free("10.1.0.4", f"{'4' * 64} run")
     assert made.ask("10.1.0.2", "new") is None
+
+
+def test_what_changes_in_the_same_tick_is_seen(
+    made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.13 a file's time is that of the clock's last tick."""
+    folder = store.state_folder(made.layout, WEB)
+    moment = os.stat(folder).st_mtime_ns
+    monkeypatch.setattr(names, "time", SimpleNamespace(time_ns=lambda: moment))
+    assert made.ask("10.1.0.2", "new") is None
+    made.join("4" * 64, "new", place(WEB, "10.1.0.4/24"))
+    os.utime(folder, ns=(moment, moment))
+    assert made.addresses("10.1.0.2", "new") == ["10.1.0.4"]
 
 
 def test_what_lies_beside_the_networks_is_none_of_them(made: Store) -> None:

@@ -407,7 +407,7 @@ def test_one_who_waited_for_the_lock_knows_what_was_written_meanwhile(root: str)
         container.state.bundle = "/new"
         container.save()
         fcntl.flock(container.folder, fcntl.LOCK_UN)
-        waiting.join(10)
+        waiting.join(60)
         assert not waiting.is_alive()
         assert other.state.bundle == "/new"
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -200,14 +201,15 @@ def test_a_refusal_to_whoever_is_not_logged_in_says_what_to_do(serve: Any) -> No
 
 
 def test_nobody_there_is_told_at_once() -> None:
-    with Notebook(lambda _: Reply()) as book:
-        domain = book.domain
     slow = settings(backoff=1000.0)
-    with (
-        Registry(domain, slow) as registry,
-        pytest.raises(RegistryError, match=r"manifest: .*connection refused"),
-    ):
-        registry.manifest(NAME, "1")
+    # Bound, so that nobody else gets the port, but not listened at.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        with (
+            Registry(f"127.0.0.1:{silent.getsockname()[1]}", slow) as registry,
+            pytest.raises(RegistryError, match=r"manifest: .*connection refused"),
+        ):
+            registry.manifest(NAME, "1")
 
 
 # Passing failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import stat
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pycontain.image import credentials
 from pycontain.image.credentials import HUB_KEY, Credential, Keychain
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 ME = Credential(username="me", password="secret: with colon")
@@ -304,13 +306,23 @@ def test_a_helper_that_fails_is_named(
 def test_a_helper_that_never_answers_is_killed(
     home: dict[str, str], path_of_helpers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(path_of_helpers, "slow", '#!/bin/sh\necho $$ >"$HELPER_STORE/pid"\nexec sleep 1000\n')
+    ended: list[subprocess.Popen[bytes]] = []
+    end = credentials._end
+
+    def note(process: subprocess.Popen[bytes]) -> None:
+        ended.append(process)
+        end(process)
+
+    install(path_of_helpers, "slow", "#!/bin/sh\nexec sleep 1000\n")
     write(home, {"credsStore": "slow"})
     monkeypatch.setattr(credentials, "HELPER_SECONDS", 1.0)
+    monkeypatch.setattr(credentials, "_end", note)
     with pytest.raises(RegistryError, match="no answer"):
         Keychain(home).find("r.io")
-    pid = text(f"{home['HELPER_STORE']}/pid").strip()
-    assert not os.path.exists(f"/proc/{pid}")
+    # It may be killed before it has begun: its own pid it could not say by then.
+    (helper,) = ended
+    assert helper.returncode == -signal.SIGKILL
+    assert not os.path.exists(f"/proc/{helper.pid}")
 
 
 def test_a_missing_helper_is_named(home: dict[str, str], path_of_helpers: str) -> None:

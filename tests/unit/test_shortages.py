@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pycontain.engine import disk, events, hooks, probe, records, supervision
+from pycontain.engine import cancel, disk, events, hooks, probe, records, supervision
 from pycontain.engine.cancel import Deadline
 from pycontain.errors import KernelError, PycontainError, StoreError, is_shortage, kernel_error
 from pycontain.kernel import process
@@ -172,10 +172,11 @@ def test_a_hook_that_failed_and_whose_container_was_not_ended_is_nobody_s(
 
 
 class Endless:
-    """A connection to a probe that writes on and on."""
+    """A connection to a probe that writes on and on; each read takes 10 ms of the clock."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, clock: list[float]) -> None:
         self._deadline = deadline
+        self._clock = clock
         self._read, self._write = os.pipe()
         os.write(self._write, b"y")
         self.late = 0
@@ -184,6 +185,7 @@ class Endless:
         return self._read
 
     def read(self) -> SimpleNamespace:
+        self._clock[0] += 0.01
         self.late += self._deadline.over
         assert self.late < 100, "it is heard after its time"
         return SimpleNamespace(kind="stdout", data=b"y" * 4096)
@@ -193,9 +195,14 @@ class Endless:
         os.close(self._write)
 
 
-def test_a_probe_that_writes_on_and_on_is_over_in_its_time() -> None:
+def test_a_probe_that_writes_on_and_on_is_over_in_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Of the machine's clock nothing may be left once this process gets a processor to listen.
+    clock = [1000.0]
+    monkeypatch.setattr(cancel, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     deadline = Deadline(0.05)
-    endless = Endless(deadline)
+    endless = Endless(deadline, clock)
     talk = probe._Talk(cast("Any", endless))
     talk.hear(deadline, None)
     endless.close()
@@ -319,5 +326,5 @@ def test_a_tree_takes_no_more_descriptors_than_there_are(
     # Who hides something from being counted has too much.
     assert disk.folder_space(str(tmp_path), 1 << 40) > 1 << 40
     assert disk.folder_size(str(tmp_path)) == 0  # which has no limit to keep
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # one of another test may be closed meanwhile
     files.remove_tree(f"{tmp_path}/{name}")

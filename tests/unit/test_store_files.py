@@ -310,7 +310,7 @@ def test_a_waiter_is_not_fooled_by_a_removed_lock_file(tmp_path: Path) -> None:
         pass
     os.unlink(path)
     first.release()
-    thread.join(10)
+    thread.join(60)
     assert waiter.held
     assert not files.Lock(path).acquire(wait=False)
     waiter.release()

@@ -137,14 +137,17 @@ class Run:
     @contextlib.contextmanager
     def libvirt(self) -> Iterator[None]:
         """A libvirtd with its folders here, until the end."""
+        # Not single files of it: who renames another over one, as useradd(8) does, takes away what
+        # other namespaces have mounted there. What goes while it is copied is left out.
+        etc = self.folder / "etc"
+        subprocess.run(["cp", "-a", "/etc", etc], check=False)
+        for place, more in USERS.items():
+            (etc / Path(place).name).write_text(Path(place).read_text() + more)
+        mount("--bind", str(etc), "/etc")
         for number, place in enumerate(FOLDERS):
             ours = self.folder / f"libvirt{number}"
             ours.mkdir()
             mount("--bind", str(ours), place)
-        for place, more in USERS.items():
-            copy = self.folder / Path(place).name
-            copy.write_text(Path(place).read_text() + more)
-            mount("--bind", str(copy), place)
         mount("-t", "tmpfs", "tmpfs", "/run")
         Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
