@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pycontain.cli import streams
 from pycontain.cli.flags import Flag, Refused, Values, Verb, switch
 from pycontain.cli.terminal import OUTPUTS, STDIN, Relay
+from pycontain.errors import NotFound, PycontainError
 from pycontain.model.parse import names
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from pycontain.cli.main import App
     from pycontain.cli.terminal import Attachment
+    from pycontain.engine.containers import Containers
+    from pycontain.model.container import Container
 
 DETACH_KEYS = Flag(
     "detach-keys",
@@ -77,6 +80,28 @@ def relay(
     return vanished() if code is None else code
 
 
+def code_of_run(containers: Containers, container: Container, run: str) -> int:
+    """Return the exit code of a run that this was joined with, which its monitor has not told.
+
+    Raises:
+        NotFound: the container is gone.
+        PycontainError: nobody knows it.
+    """
+    try:
+        record = containers.await_run(container.id, run)
+    except NotFound:
+        if not container.options.remove:
+            raise
+        raise PycontainError(
+            f"container {container.name}: its monitor was lost, and --rm has removed it",
+        ) from None
+    if record is None:
+        raise PycontainError(
+            f"container {container.name}: its monitor was lost, and it has been started again"
+        )
+    return record.code
+
+
 def _attach(app: App, values: Values, arguments: list[str]) -> int:
     name = arguments[0]
     containers = app.engine.containers
@@ -90,7 +115,7 @@ def _attach(app: App, values: Values, arguments: list[str]) -> int:
         values,
         stdin=stdin,
         tty=options.tty,
-        vanished=lambda: containers.wait(container.id),
+        vanished=lambda: code_of_run(containers, container, attachment.run),
     )
 
 

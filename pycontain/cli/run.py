@@ -7,11 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
-from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, relay
+from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, code_of_run, relay
 from pycontain.cli.flags import Flag, Refused, Verb, integer, switch
 from pycontain.cli.run_options import CONTAINER_FLAGS, run_options
 from pycontain.cli.terminal import OUTPUTS, our_size
-from pycontain.errors import InvalidInput, NotFound, PycontainError, RegistryError
+from pycontain.errors import InvalidInput, RegistryError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pycontain.cli.flags import Values
     from pycontain.cli.id_file import IdFile
     from pycontain.cli.main import App
-    from pycontain.model.container import Container, RunOptions
+    from pycontain.model.container import RunOptions
 
 _CIDFILE = Flag("cidfile", "write the container's id to this new file", metavar="file")
 
@@ -167,22 +167,11 @@ def _run_attached(
         stdin=options.interactive,
         tty=options.tty,
         outputs=outputs,
-        vanished=lambda: _code_of(app, container),
+        vanished=lambda: code_of_run(containers, container, attachment.run),
         told=False,
     )
     # As docker: who only gives input does not wait for what becomes of it.
     return code if outputs else 0
-
-
-def _code_of(app: App, container: Container) -> int:
-    try:
-        return app.engine.containers.wait(container.id)
-    except NotFound:
-        if not container.options.remove:
-            raise
-        raise PycontainError(
-            f"container {container.name}: its monitor was lost, and --rm has removed it",
-        ) from None
 
 
 def _stream(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pycontain.cli import streams
-from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, relay
+from pycontain.cli.attach import DETACH_KEYS, SIG_PROXY, check_terminal, code_of_run, relay
 from pycontain.cli.flags import Verb, switch
 from pycontain.cli.terminal import our_size
 from pycontain.errors import InvalidInput
@@ -50,7 +50,7 @@ def _start_attached(app: App, values: Values, name: str) -> int:
         values,
         stdin=stdin,
         tty=options.tty,
-        vanished=lambda: containers.wait(container.id),
+        vanished=lambda: code_of_run(containers, container, attachment.run),
         told=False,
     )
 

@@ -259,11 +259,18 @@ class Engine:
         Raises:
             PycontainError: as for ``run``.
         """
+        from pycontain.engine import command as commands
+        from pycontain.engine import records
         from pycontain.engine.handle import ContainerHandle, run_options
 
         asked = run_options(image, command, options, self.settings)
-        container, _ = self.containers.run(asked, attach=False, leash=leash)
-        return ContainerHandle(self.containers, container.id)
+        identity = records.new_id()
+        try:
+            self.containers.run(asked, attach=False, leash=leash, identity=identity)
+            return ContainerHandle(self.containers, identity)
+        except BaseException as err:
+            commands.undo(self.containers, identity, err)
+            raise
 
     def pool(self, image: str, size: int, command: Sequence[str] = (), **options: Any) -> Pool:
         """Return a pool of containers that are started ahead, each handed out once.

@@ -140,20 +140,23 @@ def _open_namespace(view: View) -> int:
         InvalidState: it does not run any more.
         KernelError: it cannot be opened.
     """
-    gone = InvalidState(f"container {view.container.name}: its process has ended")
     record = records.load_run(view.paths)
     if record is None:
-        raise gone
+        raise _gone(view)
     try:
         namespace = handover.open_namespace(f"/proc/{record.pid}/ns/net")
     except PycontainError:
         if process.start_time(record.pid) != record.pid_start:
-            raise gone from None
+            raise _gone(view) from None
         raise
     if process.start_time(record.pid) != record.pid_start:
         os.close(namespace)
-        raise gone
+        raise _gone(view)
     return namespace
+
+
+def _gone(view: View) -> InvalidState:
+    return InvalidState(f"container {view.container.name}: its process has ended")
 
 
 class _Question:
@@ -322,16 +325,15 @@ def _redirected(action: HttpAction, host: str, answer: _Answer) -> HttpAction | 
 
     there = f"[{host}]" if ":" in host else host
     asked = f"{action.scheme}://{there}:{action.port}{_path(action)}"
-    wrong = ValueError(f"status {answer.status}: leads to {answer.location}, which is no HTTP URL")
     try:
         url = urlsplit(urljoin(asked, answer.location))
         port = url.port or (443 if url.scheme == "https" else 80)
     except ValueError:
-        raise wrong from None
+        raise _no_url(answer) from None
     if url.hostname != host.lower():
         return None
     if url.scheme not in ("http", "https"):
-        raise wrong
+        raise _no_url(answer)
     # A name that was asked for in a header is the name of this one, not of what was written out.
     elsewhere = bool(urlsplit(answer.location).netloc)
     headers = [one for one in action.headers if not (elsewhere and one[0].lower() == "host")]
@@ -342,6 +344,10 @@ def _redirected(action: HttpAction, host: str, answer: _Answer) -> HttpAction | 
         path=f"{url.path or '/'}?{url.query}" if url.query else url.path,
         headers=tuple(headers),
     )
+
+
+def _no_url(answer: _Answer) -> ValueError:
+    return ValueError(f"status {answer.status}: leads to {answer.location}, which is no HTTP URL")
 
 
 def _send(client: http.client.HTTPConnection, action: HttpAction) -> None:

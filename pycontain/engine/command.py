@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
+from pycontain.engine import records
 from pycontain.engine.cancel import Deadline
 from pycontain.errors import (
     Cancelled,
     CommandFailed,
     Incomplete,
     InvalidState,
+    NotFound,
     OutputLimit,
+    PycontainError,
     TimedOut,
 )
 from pycontain.model.result import ExecResult, RunResult
@@ -165,14 +169,18 @@ def run(containers: Containers, asked: RunOptions, data: bytes | None, bounds: B
         Incomplete: a bound was met, or the exit code was to be 0.
         PycontainError: as for ``Containers.run``; ``Cancelled``.
     """
-    container, attachment = containers.run(asked, leash=True)
-    assert attachment is not None
+    identity, attachment = records.new_id(), None
     try:
+        container, attachment = containers.run(asked, leash=True, identity=identity)
+        assert attachment is not None
         output, met = converse(attachment, data, bounds)
-        record = containers.await_record(container.id)
-    except BaseException:
-        attachment.close()
-        containers.remove(container.id, force=True)
+        record = containers.await_record(identity)
+    except BaseException as err:
+        if attachment is not None:
+            attachment.close()
+            remove(containers, identity)
+        else:
+            undo(containers, identity, err)
         raise
     attachment.finish()
     result = RunResult(
@@ -187,6 +195,22 @@ def run(containers: Containers, asked: RunOptions, data: bytes | None, bounds: B
     )
     _judge(asked.command or container.command, result, met, bounds)
     return result
+
+
+def undo(containers: Containers, identity: str, err: BaseException) -> None:
+    """Undo the start of a container that nobody has been told of.
+
+    What fails undoes what it began; an interrupt may come between any two steps, also after the
+    last of them.
+    """
+    if not isinstance(err, PycontainError):
+        remove(containers, identity)
+
+
+def remove(containers: Containers, identity: str) -> None:
+    """Remove a container, which may have ended and be gone."""
+    with contextlib.suppress(NotFound):
+        containers.remove(identity, force=True, volumes=True)
 
 
 def execute(

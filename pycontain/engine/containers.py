@@ -124,6 +124,7 @@ class Containers:
         progress: Progress | None = None,
         volatile: bool = False,
         replace: bool = False,
+        identity: str | None = None,
     ) -> Container:
         """Make a container, without starting it.
 
@@ -133,6 +134,8 @@ class Containers:
             volatile: it dies with the boot; otherwise it is on disk when this returns.
             replace: a container that has the name is killed and removed, once nothing else is in
                 the way.
+            identity: its id, of ``records.new_id``; None makes one. Who knows it from the first can
+                remove the container wherever an interrupt has come.
 
         Raises:
             InvalidInput: an option cannot be carried out.
@@ -149,7 +152,7 @@ class Containers:
             raise InvalidInput("replace: it takes the name of the container to replace")
         with trace.Span(f"find image {options.image}"):
             image = self._images.ensure(options.image, progress)
-        identity = os.urandom(32).hex()
+        identity = identity or records.new_id()
         word = options.stop_signal or image.config.stop_signal or "SIGTERM"
         timeout = options.stop_timeout
         command = specs.command(options, image.config)
@@ -374,6 +377,7 @@ class Containers:
         progress: Progress | None = None,
         replace: bool = False,
         descriptors: Sequence[int] = (),
+        identity: str | None = None,
     ) -> tuple[Container, Attachment | None]:
         """Create and start a container. With ``remove`` a failed start removes it again.
 
@@ -385,6 +389,7 @@ class Containers:
             progress: as for ``create``.
             replace: as for ``create``.
             descriptors: as for ``start``.
+            identity: as for ``create``.
 
         Raises:
             CommandNotFound, NotExecutable: the command cannot be started.
@@ -394,8 +399,9 @@ class Containers:
         with trace.Span("create the container"):
             # One that is removed at its end has ended with the boot.
             container = self.create(
-                options, progress=progress, volatile=options.remove, replace=replace
-            )
+                options, progress=progress, volatile=options.remove, replace=replace,
+                identity=identity,
+            )  # fmt: skip
         try:
             # Detached, nobody is its input's only source: it stays open for who attaches later.
             stdin = attach and options.interactive
@@ -641,7 +647,9 @@ class Containers:
 
         view = self.get(ref)
         check("attach", view.container.name, view.status)
+        run = records.last_run(view.paths)
         attachment = Attachment(connect(view.paths.attach))
+        attachment.run = run
         self._events.tell("attach", view.container)
         return attachment
 
@@ -915,6 +923,24 @@ class Containers:
         record = self.await_end(ref, cancel=cancel)
         assert record is not None
         return record
+
+    @told("wait for container")
+    def await_run(self, ref: str, run: str) -> ExitRecord | None:
+        """Block until one run of a container has ended; return how.
+
+        Args:
+            ref: id, name or start of the id.
+            run: which one.
+
+        Returns:
+            None where nothing is known of it (any more): it was started again meanwhile.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        paths = self._layout.container(self.find(ref))
+        record = ending.await_record(self._layout, self._events, paths, run)
+        return record if record is not None and record.run == run else None
 
     @told("wait for container")
     def await_end(

@@ -190,6 +190,7 @@ def launch(order: Order, on_finish: Callable[[], None]) -> Attachment:
             opened.close()
     monitor.close()
     monitor.attachment.on_finish = on_finish if is_cleaned(container.options) else None
+    monitor.attachment.run = order.run
     return monitor.attachment
 
 

@@ -341,6 +341,11 @@ def ids(layout: Layout) -> list[str]:
     return [name for name in os.listdir(layout.containers) if is_id(name)]
 
 
+def new_id() -> str:
+    """Return an id that no container has."""
+    return os.urandom(32).hex()
+
+
 def is_id(text: str) -> bool:
     """Whether `text` is a whole container id, as file names are made of."""
     return len(text) == 64 and not text.strip("0123456789abcdef")

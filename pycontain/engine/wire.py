@@ -166,7 +166,7 @@ class _Encoder(pickle.Pickler):
         if isinstance(obj, BaseException):
             return _error, _error_parts(obj)
         if isinstance(obj, Attachment):
-            return _attachment, (Descriptor(obj.fileno()), obj.on_finish, obj.owner)
+            return _attachment, (Descriptor(obj.fileno()), obj.on_finish, obj.owner, obj.run)
         if isinstance(obj, Cancel):
             return _cancel, (Descriptor(obj.fileno()),)
         if isinstance(obj, int):  # a signal's number, say, which pickles as a name
@@ -215,12 +215,14 @@ def _config(values: dict[str, Any], origins: dict[str, str], files: tuple[str, .
 
 
 def _attachment(
-    connection: Descriptor, on_finish: Callable[[], None] | None, owner: bool
+    connection: Descriptor, on_finish: Callable[[], None] | None, owner: bool, run: str
 ) -> Attachment:
     link = socket.socket(fileno=connection.fd)
     # The flag is the open file's, the time-out Python's own.
     link.setblocking(False)
-    return Attachment(link, on_finish, owner=owner)
+    attachment = Attachment(link, on_finish, owner=owner)
+    attachment.run = run
+    return attachment
 
 
 class Borrowed(Cancel):

@@ -58,6 +58,7 @@ class Attachment:
         owner: the caller started the process: it is its pipe.
 
     Attributes:
+        run: which run of a container this is the connection to; empty of what is executed in one.
         pid: of the process that was started by this, as the host sees it; 0 where it was not.
         code: what a shell would say of the end; None before it, as the next.
         cpu_usec, memory_peak: what the process and those it waited for have used: CPU time in
@@ -74,6 +75,7 @@ class Attachment:
         self.owner = owner
         self._socket = connection
         self.on_finish = on_finish
+        self.run = ""
         self.pid = 0
         self.code: int | None = None
         self.cpu_usec: int | None = None

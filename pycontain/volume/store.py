@@ -81,14 +81,13 @@ class VolumeStore:
             NotFound: there is none.
             StoreError: its document is damaged.
         """
-        missing = NotFound(f"no such volume: {name}", "pycontain volume ls lists all volumes")
         if volume_name_fault(name):  # which is not looked for on disk
-            raise missing
+            raise _missing(name)
         paths = self._layout.volume(name)
         try:
             return files.load(paths.document, Volume)
         except NotFound:
-            raise missing from None
+            raise _missing(name) from None
         except StoreError:
             boot = _boot_of(paths)
             if boot in ("", process.boot_id()):
@@ -198,6 +197,10 @@ class VolumeStore:
             if not os.path.exists(self._layout.volume(name).folder):
                 files.remove(lock.path)
             lock.release()
+
+
+def _missing(name: str) -> NotFound:
+    return NotFound(f"no such volume: {name}", "pycontain volume ls lists all volumes")
 
 
 def _boot_of(paths: VolumePaths) -> str:

@@ -16,6 +16,7 @@ from harness import PATIENCE, python_env, wait_until
 
 from pycontain.engine import records, settling
 from pycontain.engine.cancel import Cancel
+from pycontain.engine.containers import Containers
 from pycontain.errors import (
     Cancelled,
     CommandFailed,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from pycontain import Engine
     from pycontain.engine.handle import ContainerHandle
+    from pycontain.model.container import RunOptions
 
 pytestmark = pytest.mark.host
 
@@ -140,6 +142,24 @@ def test_a_container_that_is_to_be_removed_is_closed_at_once(
     assert ids(engine) == []
     assert process.start_time(record.monitor) != record.monitor_start
     assert time.monotonic() - began < PATIENCE
+
+
+@pytest.mark.parametrize("verb", ["run", "start"])
+def test_an_interrupt_after_the_last_step_leaves_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    run = Containers.run
+
+    def interrupted(self: Containers, options: RunOptions, **more: Any) -> None:
+        run(self, options, **more)
+        assert len(ids(engine)) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Containers, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(engine, verb)("busybox", ["sleep", "1000"], mounts=["/data"])
+    assert ids(engine) == []
+    assert engine.volumes.list() == []
 
 
 def test_exec_has_input_streams_and_resource_use(box: ContainerHandle) -> None:

@@ -530,10 +530,22 @@ def test_an_interrupt_is_the_programs_own(user: User) -> None:
                 print("interrupted")
             timer.join()
             assert ids() == [], delay
+        made, run = type(engine.containers), type(engine.containers).run
+        def interrupted(*args, **more):
+            run(*args, **more)
+            assert len(ids()) == 1
+            raise KeyboardInterrupt
+        made.run = interrupted
+        for verb in (engine.run, engine.start):
+            try:
+                verb("busybox", ["sleep", "1000"])
+            except KeyboardInterrupt:
+                print("interrupted")
+            assert ids() == []
         assert workers() == {worker}
         """,
     )
-    assert out == "interrupted\n" * 6
+    assert out == "interrupted\n" * 8
 
 
 def test_a_killed_program_leaves_nothing(user: User) -> None:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import proc_field, wait_until
+from harness import PATIENCE, proc_field, wait_until
 from leaks import names, target, text
 
 from pycontain.engine import records, supervision
@@ -408,6 +408,22 @@ def test_an_attached_run_ends_with_the_first_run(store: Store, pycontain: Comman
     assert (done.returncode, done.stdout) == (9, b"run\n"), done
     wait_until(lambda: store.state_of("box") == "running")
     wait_until(lambda: store.log("box") == b"run\nrun\n")
+
+
+def test_an_attached_run_whose_monitor_is_lost_waits_for_no_other(
+    store: Store, pycontain: CommandLine
+) -> None:
+    asked = ("--name", "box", "--restart", "always", "busybox", "sleep", "1000")
+    with pycontain.start("run", *asked) as client:
+        wait_until(lambda: b"box" in pycontain("ps").stdout)
+        ref = store.view("box").container.id
+        first = run_of(store, ref)
+        # It does not hear of the end before the next run has begun.
+        client.send_signal(signal.SIGSTOP)
+        os.kill(store.run_record(ref).monitor, signal.SIGKILL)
+        wait_until(lambda: run_of(store, ref) != first and store.state_of(ref) == "running")
+        client.send_signal(signal.SIGCONT)
+        assert client.wait(PATIENCE) == 137
 
 
 def test_conflicts(store: Store, pycontain: CommandLine) -> None:
