@@ -332,16 +332,16 @@ int step_wait(struct clone *c, uint32_t index)
         return -1;
     /* What of the host is still open must not stay so for as long as nobody says start. */
     close_but(e, fifo, late, index + 1);
-    if (message_send(e->peer, &message, -1) < 0)
-        return -1;
-    c->late = late;
-    close(e->peer);
     if (c->root >= PLAN_FIRST_FD + (int)e->plan->fds)
         close(c->root);
     if (c->proc >= 0)
         close(c->proc);
     if (c->blank >= 0)
         close(c->blank);
+    if (message_send(e->peer, &message, -1) < 0)
+        return -1;
+    c->late = late;
+    close(e->peer);
     do
         got = read(fifo, &byte, 1);
     while (got < 0 && errno == EINTR);
