@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import leaks
 import pytest
-from harness import CommandLine, Store, wait_until
+from harness import PATIENCE, CommandLine, Store, wait_until
 from probe import compile as compile_probe
 
 from pycontain import Engine
-from pycontain.engine import supervision
+from pycontain.engine import settling, supervision
 from pycontain.pod.declared import Declarations
 from pycontain.pod.play import Kube
 
@@ -144,6 +144,12 @@ def kube(store: Store) -> Iterator[Kube]:
     for folder in (store.layout.pods, store.layout.state_pods):
         assert not os.path.isdir(folder) or os.listdir(folder) == []
     assert [name for name in os.listdir(store.layout.locks) if name.startswith("kube-")] == []
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb waits for a monitor to tell the end, but not for ever: on a busy machine longer."""
+    monkeypatch.setattr(settling, "LINGER", PATIENCE)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import FOREVER, PATIENCE, collect, wait_until
+from harness import FOREVER, collect, wait_until
 
-from pycontain.engine import settling
 from pycontain.errors import CommandNotFound
 from pycontain.model.container import ExecOptions
 
@@ -21,13 +20,7 @@ if TYPE_CHECKING:
 
     from pycontain.model.event import Event
 
-pytestmark = pytest.mark.host
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verb waits for a monitor to tell the end, but not for ever: on a busy machine longer."""
-    monkeypatch.setattr(settling, "LINGER", PATIENCE)
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("patient")]
 
 
 def told(store: Store, **filters: list[str]) -> list[Event]:

@@ -468,6 +468,7 @@ def test_before_a_stop_the_hook_runs_within_its_time(store: Store) -> None:
     assert "hook_failed: preStop" not in told(store, ref)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_hook_that_fails_or_takes_too_long_does_not_keep_it(store: Store) -> None:
     word = mark()
     actions = (
