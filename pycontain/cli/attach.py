@@ -97,7 +97,7 @@ def code_of_run(containers: Containers, container: Container, run: str) -> int:
         ) from None
     if record is None:
         raise PycontainError(
-            f"container {container.name}: its monitor was lost, and it has been started again"
+            f"container {container.name}: its monitor was lost, and how that run ended is not known"
         )
     return record.code
 

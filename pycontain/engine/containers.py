@@ -933,7 +933,7 @@ class Containers:
             run: which one.
 
         Returns:
-            None where nothing is known of it (any more): it was started again meanwhile.
+            None where nothing is known of it any more: it was started again meanwhile, or removed.
 
         Raises:
             NotFound: there is no such container.
