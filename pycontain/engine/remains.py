@@ -213,12 +213,7 @@ def erase(layout: Layout, identity: str, *, volumes: bool = False) -> None:
     except PycontainError:
         claims = _claims_of(layout, identity)
     removed = f"{layout.containers}/{_REMOVED}{identity}"
-    try:
-        os.rename(paths.folder, removed)
-    except FileNotFoundError:
-        pass
-    except OSError as err:
-        raise files.store_error("remove", paths.folder, err) from err
+    files.set_aside(paths.folder, removed)
     for name in claims:
         _release(layout, name, identity)
     volumes_of_it = records.to_release(removed)

@@ -174,13 +174,9 @@ def _taken_away(layout: Layout, layers: Iterable[str]) -> Iterator[str]:
     """Take the names from layers, and yield what their folders are called then."""
     for layer in layers:
         target = f"{layout.work}/removed-{os.urandom(8).hex()}"
-        try:
-            os.rename(layout.layer(layer), target)
-        except FileNotFoundError:
-            continue  # the power went before it had its name, or another try was killed
-        except OSError as err:
-            raise files.store_error("remove", layout.layer(layer), err) from err
-        yield target
+        # Not there: the power went before it had its name, or another try was killed.
+        if files.set_aside(layout.layer(layer), target):
+            yield target
 
 
 def _documents(

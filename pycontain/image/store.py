@@ -372,7 +372,7 @@ class ImageStore:
             if f"sha256:{name}" not in kept_layers:
                 # Half a layer must not have its name.
                 trees.append(f"{self._layout.work}/removed-{os.urandom(8).hex()}")
-                os.rename(f"{self._layout.layers}/{name}", trees[-1])
+                files.set_aside(f"{self._layout.layers}/{name}", trees[-1])
         Marks(self._layout).sweep()
         return freed, trees
 

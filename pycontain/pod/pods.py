@@ -635,12 +635,7 @@ class Pods:
         paths = self._layout.pod(identity)
         files.remove_tree(paths.state_folder)
         removed = f"{self._layout.pods}/{_REMOVED}{identity}"
-        try:
-            os.rename(paths.folder, removed)
-        except FileNotFoundError:
-            pass
-        except OSError as err:
-            raise files.store_error("remove", paths.folder, err) from err
+        files.set_aside(paths.folder, removed)
         self._release(identity, name)
         files.remove_tree(removed)
 

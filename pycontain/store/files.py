@@ -533,6 +533,24 @@ class Lock:
         self.release()
 
 
+def set_aside(path: str, aside: str) -> bool:
+    """Rename what is to be removed, in one step; whoever finds it under that name may finish.
+
+    Returns:
+        whether there was anything.
+
+    Raises:
+        StoreError: it cannot be renamed.
+    """
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return False
+    except OSError as err:
+        raise store_error("remove", path, err) from err
+    return True
+
+
 def remove_tree(path: str) -> bool:
     """Remove `path` and all below; a missing one is no error. May be killed and called again.
 

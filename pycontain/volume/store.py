@@ -161,14 +161,9 @@ class VolumeStore:
         """
         paths = self._layout.volume(name)
         removed = f"{self._layout.volumes}/{_REMOVED}{os.urandom(6).hex()}"
-        try:
-            os.rename(paths.folder, removed)
-        except FileNotFoundError:
-            return
-        except OSError as err:
-            raise files.store_error("remove volume", paths.folder, err) from err
-        files.remove(paths.mounted)
-        files.remove_tree(removed)
+        if files.set_aside(paths.folder, removed):
+            files.remove(paths.mounted)
+            files.remove_tree(removed)
 
     def sweep(self) -> None:
         """Remove what killed commands left half made or half removed."""
