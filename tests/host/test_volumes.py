@@ -266,11 +266,12 @@ Engine(*sys.argv[1:3]).containers.start(sys.argv[3])
 def started_by_one_that_is_killed(store: Store, identity: str) -> int:
     """The pid of a container's monitor, which is stopped on its way to the run's record."""
     words = [sys.executable, "-c", KILLED_STARTER, store.root, store.state, identity]
+    paths = store.layout.container(identity)
     for _ in range(20):
         done = subprocess.run(words, env=python_env(), stdout=subprocess.PIPE, check=False)
         assert done.returncode == -signal.SIGKILL
         monitor = int(done.stdout)
-        if records.load_run(store.layout.container(identity)) is None:
+        if records.load_run(paths, records.last_run(paths)) is None:
             return monitor
         os.kill(monitor, signal.SIGCONT)  # it was faster
         store.containers.kill(identity, signal.SIGKILL)
