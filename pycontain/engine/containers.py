@@ -139,7 +139,7 @@ class Containers:
 
         Raises:
             InvalidInput: an option cannot be carried out.
-            Conflict: the name is taken.
+            Conflict: the name is taken, or the id is.
             NotFound, ImageError: the image.
         """
         from pycontain.model.parse.names import validate_name
@@ -150,6 +150,8 @@ class Containers:
             validate_name(options.name)
         elif replace:
             raise InvalidInput("replace: it takes the name of the container to replace")
+        if identity is not None:
+            _check_new(self._layout, identity)
         with trace.Span(f"find image {options.image}"):
             image = self._images.ensure(options.image, progress)
         identity = identity or records.new_id()
@@ -1386,6 +1388,13 @@ class Containers:
             view.paths.log, view.container.options.log_driver,
             follow=follow, tail=tail, since=since, until=until, ended=ended, cancel=cancel,
         )  # fmt: skip
+
+
+def _check_new(layout: Layout, identity: str) -> None:
+    if not records.is_id(identity):
+        raise InvalidInput(f"{identity!r} is no id of a container")
+    if os.path.exists(layout.container(identity).folder):
+        raise Conflict(f"the id {identity} is another container's")
 
 
 def _load(paths: ContainerPaths, ref: str) -> Container:

@@ -21,6 +21,7 @@ from pycontain.errors import (
     Cancelled,
     CommandFailed,
     CommandNotFound,
+    Conflict,
     InvalidInput,
     InvalidState,
     NotFound,
@@ -28,6 +29,7 @@ from pycontain.errors import (
     TimedOut,
 )
 from pycontain.kernel import process
+from pycontain.model.container import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     from pycontain import Engine
     from pycontain.engine.handle import ContainerHandle
-    from pycontain.model.container import RunOptions
 
 pytestmark = pytest.mark.host
 
@@ -160,6 +161,17 @@ def test_an_interrupt_after_the_last_step_leaves_nothing(
         getattr(engine, verb)("busybox", ["sleep", "1000"], mounts=["/data"])
     assert ids(engine) == []
     assert engine.volumes.list() == []
+
+
+def test_an_id_is_whole_and_new(engine: Engine, box: ContainerHandle) -> None:
+    asked = RunOptions(image="busybox", command=("true",))
+    with pytest.raises(Conflict, match="another container's"):
+        engine.containers.create(asked, identity=box.id)
+    for word in ("", "../box", box.id[:12], box.id[:-1] + "g"):
+        with pytest.raises(InvalidInput, match="is no id"):
+            engine.containers.create(asked, identity=word)
+    assert ids(engine) == [box.id]
+    assert box.exec(["true"]).exit_code == 0
 
 
 def test_exec_has_input_streams_and_resource_use(box: ContainerHandle) -> None:
