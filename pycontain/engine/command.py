@@ -175,6 +175,7 @@ def run(containers: Containers, asked: RunOptions, data: bytes | None, bounds: B
         assert attachment is not None
         output, met = converse(attachment, data, bounds)
         record = containers.await_record(identity)
+        attachment.finish()
     except BaseException as err:
         if attachment is not None:
             attachment.close()
@@ -182,7 +183,6 @@ def run(containers: Containers, asked: RunOptions, data: bytes | None, bounds: B
         else:
             undo(containers, identity, err)
         raise
-    attachment.finish()
     result = RunResult(
         exit_code=record.code,
         stdout=bytes(output.stdout),

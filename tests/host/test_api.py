@@ -163,6 +163,19 @@ def test_an_interrupt_after_the_last_step_leaves_nothing(
     assert engine.volumes.list() == []
 
 
+def test_an_interrupt_of_the_clean_up_leaves_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Containers, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run("busybox", ["true"])
+    # Not by whoever looks next: a list would remove it, too.
+    assert records.ids(engine.layout) == []
+
+
 def test_an_id_is_whole_and_new(engine: Engine, box: ContainerHandle) -> None:
     asked = RunOptions(image="busybox", command=("true",))
     with pytest.raises(Conflict, match="another container's"):

@@ -411,7 +411,7 @@ def test_two_pulls_at_once_fetch_once(
     assert answers == [(f"{name}\n".encode(), 0)] * 2
     for digest in digests:
         # The registry notes what it has sent, and who was sent it may be there before.
-        wait_until(lambda: gets(server, f"/blobs/{digest}"))  # noqa: B023
+        wait_until(lambda: gets(server, f"/blobs/{digest}"))  # noqa: B023 - called at once
         assert len(gets(server, f"/blobs/{digest}")) == 1
     only(store, "busybox", name)
     assert ok(pycontain("run", "--rm", name)) == "0\n1\n2\n"

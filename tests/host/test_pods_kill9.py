@@ -39,7 +39,7 @@ pytestmark = [
 EVERY = "PYCONTAIN_TEST_EVERY_POINT"
 SHARE = 20  # one point in so many, with each random seed others
 COMMAND = "0"
-LIMIT = seconds(60)  # seconds after which a command counts as stuck
+LIMIT = seconds(60)  # after which a command counts as stuck
 SCRIPT = """\
 import sys
 sys.path[:0] = sys.argv[3].split(":")
