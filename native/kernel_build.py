@@ -21,7 +21,8 @@ ffibuilder.cdef(
     int idle_in_user_namespace(int *pidfd);
     int reap(int pid);
     int set_subreaper(void);
-    int watch_folder(const char *path);
+    int watch_start(void);
+    int watch_folder(int fd, const char *path);
     int enter(int fd, int types);
     int spawn(int program, char *const *argv, const int *fds, int count, int cgroup, int child,
               int *pidfd);
@@ -111,19 +112,12 @@ static int idle_in_user_namespace(int *pidfd)
     return pid;
 }
 static int set_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
-static int watch_folder(const char *path)
+static int watch_start(void) { return inotify_init1(IN_CLOEXEC | IN_NONBLOCK); }
+static int watch_folder(int fd, const char *path)
 {
-    const uint32_t events = IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_ONLYDIR;
-    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    int saved;
+    const uint32_t events = IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR;
 
-    if (fd >= 0 && inotify_add_watch(fd, path, events) < 0) {
-        saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
+    return inotify_add_watch(fd, path, events);
 }
 static int reap(int pid)
 {

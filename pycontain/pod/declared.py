@@ -97,6 +97,13 @@ class Declarations:
         """
         return files.Lock(self._layout.lock(f"kube-{kind.lower()}", _checked(kind, name)))
 
+    def folders(self) -> list[str]:
+        """Return where the documents are, a folder for each kind; all of them are there then."""
+        found = [f"{self._layout.kube}/{kind.lower()}" for kind in kube.KINDS]
+        for folder in found:
+            files.make_folders(folder, 0o700)
+        return found
+
     # ---- reading ----
 
     def get(self, kind: str, name: str) -> Declared:

@@ -20,6 +20,7 @@ from pycontain.pod import claims, controllers, immutable, normal, observed, read
 from pycontain.pod.images import Images
 from pycontain.pod.keeper import Keeper, in_threads
 from pycontain.pod.plan import plan
+from pycontain.pod.pods import Pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,6 +64,7 @@ class Kube:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._pods = Pods(engine)
         self._keeper = Keeper(engine)
         self._declarations = self._keeper.declarations
         self._images = Images(engine)
@@ -239,6 +241,8 @@ class Kube:
         wanted = [(one.kind, one.name) for one in objects]
         gone = self._remove(wanted)
         self._declarations.sweep()
+        # What a supervisor was making of it when it was killed goes with this look.
+        self._pods.list(problems=[])
         if force:
             for kind, name in wanted:
                 if kind == "PersistentVolumeClaim":

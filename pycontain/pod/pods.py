@@ -331,11 +331,11 @@ class Pods:
                 if problems is None:
                     raise
                 problems.append(err)
-        self._sweep()
+        self.sweep()
         return sorted(found, key=lambda view: view.pod.created, reverse=True)
 
-    def _sweep(self) -> None:
-        """Finish what killed commands left half made or half removed.
+    def sweep(self) -> None:
+        """Finish what killed commands, or a killed supervisor, left half made or half removed.
 
         The lock file of a pod is the first that is made of it and the last that is removed.
         """

@@ -2,8 +2,9 @@
 
 What is to be done is said by ``pod.controllers``, and done by ``pod.keeper``, in a thread. Here it
 is only known when to ask: at the start for all, after each event that names an object or a pod of
-it, when what holds a pod's sandbox has ended (which tells nothing if it was killed), and some time
-after a step has failed.
+it, when what holds a pod's sandbox has ended (which tells nothing if it was killed), a moment after
+documents have changed (who was killed before telling of that never will), and some time after a
+step has failed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pycontain.kernel import process
 from pycontain.model.pod import POD_LABEL
 from pycontain.pod import controllers
 from pycontain.pod.keeper import Keeper, Kept
+from pycontain.pod.pods import Pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontain.engine import Engine
+    from pycontain.kernel.inotify import FolderWatch
     from pycontain.model.event import Event
     from pycontain.pod.declared import Declared
     from pycontain.supervisor.loop import Loop, Timer
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 _FIRST = 1.0  # seconds after a step that failed; then twice as long each time
 _LAST = 60.0
+_SOON = 1.0  # seconds until documents that changed are looked at; events are faster
 _POD_VERBS = frozenset(("start", "stop", "remove", "kill"))
 
 
@@ -58,16 +62,23 @@ class Controllers:
     Args:
         loop: in whose thread everything here is called.
         engine: of the store.
+        watch: is to watch the documents too, for ``documents_changed``.
         changed: is called when there may be nothing left to keep.
     """
 
-    def __init__(self, loop: Loop, engine: Engine, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, engine: Engine, watch: FolderWatch, changed: Callable[[], None]
+    ) -> None:
         self._loop = loop
+        self._pods = Pods(engine)
         self._keeper = Keeper(engine)
         self._declarations = self._keeper.declarations
         self._changed = changed
         self._objects: dict[Name, _Object] = {}
         self._looking: dict[Name, bool] = {}  # and whether to look once more after that
+        self._soon: Timer | None = None  # when what has changed is looked at
+        for folder in self._declarations.folders():
+            watch.add(folder)
 
     @property
     def is_busy(self) -> bool:
@@ -88,6 +99,7 @@ class Controllers:
                 self._drop(name)
             return
         self._declarations.sweep()
+        self._pods.sweep()  # one before this may have been killed while it made one
         problems: list[PycontainError] = []  # of damaged ones: nobody knows what they say
         found = {(one.kind, one.name): one for one in self._declarations.list(problems=problems)}
         for name in self._objects.keys() - found.keys():
@@ -96,6 +108,23 @@ class Controllers:
             known = self._objects.get(name)
             if again or known is None or known.version != _version(declared):
                 self._look(name)
+
+    def documents_changed(self) -> None:
+        """Look soon at those that were changed: who changes one tells of it after that, and tells
+        nothing where it is killed in between.
+        """
+        if self._soon is None:
+            self._soon = self._loop.at(_SOON, self._look_at_changed)
+
+    def _look_at_changed(self) -> None:
+        self._soon = None
+        try:
+            self.look_at_all()
+        except (PycontainError, OSError) as err:
+            if not is_shortage(err):
+                raise
+            self.documents_changed()
+        self._changed()
 
     def hear(self, event: Event) -> None:
         """Take note of an event."""
@@ -183,6 +212,7 @@ class Controllers:
         except PycontainError:
             declared = None  # damaged, until it is declared anew
         if declared is not None:
+            known.version = _version(declared)
             known.owner = _owner(declared)
         self._look_later(name, known, _LAST if declared is None else self._wait(declared))
 

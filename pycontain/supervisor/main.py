@@ -182,8 +182,10 @@ class Supervisor:
 
     def _hear(self) -> None:
         # Asked before the journal is read: what is appended after it makes it readable again.
-        self._watch.clear()
+        changed = self._watch.clear()
         knew = self._kube is not None
+        if self._kube is not None and changed - {self._layout.events}:
+            self._kube.documents_changed()
         touched: dict[str, str] = {}
         try:
             for line in self._reader.lines():
@@ -277,7 +279,9 @@ class Supervisor:
         if self._kube is None and os.path.isdir(self._layout.state_kube):
             from pycontain.supervisor import controllers
 
-            self._kube = controllers.Controllers(self._loop, self._engine, self._end_if_idle)
+            self._kube = controllers.Controllers(
+                self._loop, self._engine, self._watch, self._end_if_idle
+            )
         return self._kube
 
     def _look_at_declared(self, *, again: bool = False) -> None:

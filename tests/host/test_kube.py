@@ -26,6 +26,7 @@ from pycontain.pod import manifest
 from pycontain.pod.declared import Declarations
 from pycontain.pod.play import Applied, Kube
 from pycontain.pod.pods import Pods
+from pycontain.store import files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from harness import Store
 
     from pycontain.model.container import RunOptions
+    from pycontain.store.layout import PodPaths
 
 pytestmark = pytest.mark.host
 
@@ -471,6 +473,61 @@ def test_a_supervisor_that_is_killed_is_followed_by_another(store: Store, kube: 
     wait_until(lambda: pids(store).get(victim, before) != before)
     kube.await_ready([("Deployment", "many")], timeout=60)
     assert len(running(store)) == 3
+
+
+def test_a_pod_that_was_half_made_goes_with_what_is_taken_back(store: Store, kube: Kube) -> None:
+    (applied,) = ready(kube, pod())
+    begin_a_pod(store)
+    kube.down([applied.declared.object])
+    assert store.left_of_declared() == []
+
+
+def test_a_pod_that_was_half_made_is_cleared_by_the_next_supervisor(
+    store: Store, kube: Kube
+) -> None:
+    ready(kube, pod())
+    found = supervision.recorded(store.layout)
+    assert found is not None
+    os.kill(found[0], signal.SIGKILL)
+    wait_until(lambda: process.start_time(found[0]) != found[1])
+    paths = begin_a_pod(store)
+    supervision.wake(store.layout)
+    wait_until(lambda: not os.path.exists(paths.folder) and not os.path.exists(paths.lock))
+
+
+class Silent(Declarations):
+    """Of who is killed before it can tell what it has done."""
+
+    def _tell(self, *said: str) -> None:
+        pass
+
+
+def test_what_nobody_was_told_of_is_kept_all_the_same(store: Store, pods: Pods, kube: Kube) -> None:
+    ready(kube, MANY)
+    silent = Silent(store.layout)
+    victim = silent.names("Pod")[0]
+    silent.delete("Pod", victim)
+    wait_until(lambda: not pods.exists(victim))
+    kube.await_ready([("Deployment", "many")], timeout=60)
+
+    (wanted,) = manifest.parse(pod()).objects
+    silent.apply(wanted)
+    wait_until(lambda: "web-up" in running(store))
+    kube.down([wanted])
+    kube.apply(manifest.parse(MANY.replace("replicas: 3", "replicas: 0")).objects)
+    wait_until(lambda: silent.names("Pod") == [])
+    assert supervision.lives(store.layout)
+    silent.forget(silent.get("Deployment", "many"))
+    wait_until(lambda: not supervision.lives(store.layout))
+
+
+def begin_a_pod(store: Store) -> PodPaths:
+    """What there is of a pod when who makes it is killed before its document is there."""
+    paths = store.layout.pod(os.urandom(32).hex())
+    files.make_folder(paths.folder)
+    with files.Lock(paths.lock):
+        pass
+    return paths
 
 
 def test_a_deployment_keeps_its_replicas(store: Store, pods: Pods, kube: Kube) -> None:

@@ -12,6 +12,7 @@ from pycontain.cli.exit_codes import message_of
 from pycontain.cli.streams import harmless
 from pycontain.engine import Engine
 from pycontain.errors import InvalidInput, NotFound, PycontainError
+from pycontain.kernel.inotify import FolderWatch
 from pycontain.model import kube
 from pycontain.model.event import Event
 from pycontain.model.pod import POD_LABEL
@@ -123,7 +124,8 @@ class Held:
 def controllers_of(layout: Layout) -> tuple[Controllers, Held]:
     loop = Held()
     engine = Engine(layout.root, layout.state)
-    return Controllers(loop, engine, lambda: None), loop  # type: ignore[arg-type]
+    watch = FolderWatch(layout.state)
+    return Controllers(loop, engine, watch, lambda: None), loop  # type: ignore[arg-type]
 
 
 def test_a_step_that_fails_after_all_was_let_go_ends_no_supervisor(layout: Layout) -> None:
