@@ -100,16 +100,22 @@ static int mount_idmap(int fd, unsigned flags, int user_namespace)
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = user_namespace};
     return sys_mount_setattr(fd, "", flags | AT_EMPTY_PATH, &attr);
 }
-/* No exit signal: no handler and no wait of the caller meets it. */
+/* No exit signal: no handler and no wait of the caller meets it. It ends with the caller, whose
+ * locks it would hold for ever else. */
 static int idle_in_user_namespace(int *pidfd)
 {
     struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
                               .pidfd = (uintptr_t)pidfd};
+    int caller = getpid();
     int pid = sys_clone3(&args);
 
-    while (pid == 0)
+    if (pid != 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != caller) /* it died before that */
+        _exit(0);
+    for (;;)
         pause();
-    return pid;
 }
 static int set_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 static int watch_start(void) { return inotify_init1(IN_CLOEXEC | IN_NONBLOCK); }

@@ -53,10 +53,13 @@ class _Looker:
         return socket.gethostname()
 
     def seen(self, declared: Declared) -> PodSeen:
-        from pycontain.pod import observed
+        from pycontain.pod import controllers, observed
 
         problem = self.declarations.problem(declared)
-        return observed.look(self.engine, declared, problem)
+        found = observed.look(self.engine, declared, problem)
+        if not controllers.is_finished(declared, found):
+            self.declarations.see_kept()
+        return found
 
     def pod(self, declared: Declared) -> PodStatus:
         from pycontain.network import outside
@@ -73,6 +76,7 @@ class _Looker:
     def deployment(self, declared: Declared, now: int) -> DeploymentStatus:
         from pycontain.pod.status import deployment_status
 
+        self.declarations.see_kept()
         problem = self.declarations.problem(declared)
         said = problem.message if problem else ""
         return deployment_status(declared, self.pods_of(declared), now, said)

@@ -378,14 +378,24 @@ def _note_elements(layout: Layout) -> None:
     files.write_atomic(_elements(layout), data, durable=False)
 
 
-def _change(layout: Layout, script: str) -> None:
-    """Carry out a script; where the table is not as it was left, make it anew instead.
+def _begin_change(layout: Layout) -> bool:
+    """Return whether the table is whole; from now on it counts as not, until a change is noted: who
+    is killed between what is written and the kernel's rules leaves a table that is made anew.
+    """
+    whole = _is_whole(layout)
+    files.remove(_elements(layout))
+    return whole
+
+
+def _change(layout: Layout, script: str, *, whole: bool) -> None:
+    """Carry out a script; where the table was not as it was left, make it anew instead.
 
     Args:
         layout: of the store.
         script: elements to add or to delete.
+        whole: as ``_begin_change`` said.
     """
-    if _is_whole(layout):
+    if whole:
         _alter(layout, script)
     else:
         _renew(layout)
@@ -469,8 +479,9 @@ def publish(layout: Layout, container_id: str, bindings: Iterable[PortBinding]) 
     if not ports:
         return
     with files.Lock(_lock(layout, "rules")):
+        whole = _begin_change(layout)
         write(layout, container_id, _with_ports(endpoints, ports))
-        _change(layout, rules.add_ports(table(layout), ports))
+        _change(layout, rules.add_ports(table(layout), ports), whole=whole)
     _forget_flows(ports)
 
 
@@ -494,10 +505,12 @@ def relead(
         before = written.ports if written else ()
         gone = [port for port in before if port not in ports]
         new = [port for port in ports if port not in before]
+        whole = _begin_change(layout) if gone or new else True
         write(layout, container_id, _with_ports(endpoints, ports))
         if gone or new:
             name = table(layout)
-            _change(layout, rules.delete_ports(name, gone) + rules.add_ports(name, new))
+            script = rules.delete_ports(name, gone) + rules.add_ports(name, new)
+            _change(layout, script, whole=whole)
     _forget_flows(new)
 
 
@@ -603,9 +616,10 @@ def withdraw(
         KernelError, ScriptFailed: the rules cannot be changed.
     """
     with files.Lock(_lock(layout, "rules")):
+        whole = _begin_change(layout) if ports else True
         write(layout, container_id, endpoints)
         if ports:
-            _change(layout, rules.delete_ports(table(layout), ports))
+            _change(layout, rules.delete_ports(table(layout), ports), whole=whole)
 
 
 def give_back(layout: Layout, container_id: str, gone: Attachment) -> None:
@@ -686,8 +700,10 @@ def retire_locked(layout: Layout, identity: str) -> bool:
         rootless.close_off(layout, lambda: _is_anybody_in(layout))
         return True
     with files.Lock(_lock(layout, "rules")):
-        if files.remove(_mark(layout, identity)):
-            _forget(layout, network)
+        if os.path.lexists(_mark(layout, identity)):
+            whole = _begin_change(layout)
+            files.remove(_mark(layout, identity))
+            _forget(layout, network, whole=whole)
     if names.resolver_address(network):
         from pycontain.engine import resolving
 
@@ -705,10 +721,10 @@ def _is_anybody_in(layout: Layout) -> bool:
     )
 
 
-def _forget(layout: Layout, network: Network) -> None:
+def _forget(layout: Layout, network: Network, *, whole: bool) -> None:
     """Take a network out of the table; with the last one the table goes."""
     if any(os.path.lexists(_mark(layout, identity)) for identity in _state_folders(layout)):
-        _change(layout, rules.delete_network(table(layout), network))
+        _change(layout, rules.delete_network(table(layout), network), whole=whole)
     else:
         firewall.apply(rules.none(table(layout)))
 

@@ -171,7 +171,8 @@ def sweep(layout: Layout, known: set[str], called: set[str]) -> None:
     for name in set(os.listdir(layout.names)) - called:
         if not files.is_temporary(name):
             _sweep_claim(layout, name)
-    files.sweep(layout.cache)
+    for folder in (layout.cache, layout.state, layout.networks, layout.state_networks):
+        files.sweep(folder)
 
 
 def _sweep_one(layout: Layout, identity: str) -> None:

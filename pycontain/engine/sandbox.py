@@ -597,7 +597,10 @@ def _take_over(layout: Layout, pod: Pod, lost: records.Lost, lock: int) -> None:
     which began when it did.
     """
     starting = Starting(layout, pod, lost.run, lock)
-    pid, start = next(_survivors(layout, pod.id))
+    found = next(_survivors(layout, pod.id), None)
+    if found is None:
+        raise _is_over(pod)
+    pid, start = found
     if "pid" in pod.share:
         raise InvalidState(f"pod {pod.name}: containers outlived its pid namespace")
     connection = connections.rejoin(starting)
@@ -612,13 +615,17 @@ def _take_over(layout: Layout, pod: Pod, lost: records.Lost, lock: int) -> None:
             own.append(handover.copy_mount(pid, specs.SHM))
         own += _memory(layout, pod, _survivors(layout, pod.id))
         if process.start_time(pid) != start:
-            raise InvalidState(f"pod {pod.name}: its last container has ended", "try again")
+            raise _is_over(pod)
         mounts = own[len(namespaces) :]
         with _Holder(starting, pod, connection, letters.upper(), namespaces, mounts) as holder:
             holder.stay(lost.started or time.time_ns())
     finally:
         connection.held.close()
         _close(own)
+
+
+def _is_over(pod: Pod) -> InvalidState:
+    return InvalidState(f"pod {pod.name}: its last container has ended", "try again")
 
 
 # ---- ending ----
@@ -648,8 +655,9 @@ def stop(layout: Layout, pod: Pod) -> bool:
         run=record.run, code=code, signal=int(signal.SIGTERM), started=record.started,
         finished=time.time_ns(),
     )  # fmt: skip
-    records.write_exit(paths, ended)
+    # First: of one that has ended nobody looks what it had. Killed in between, it counts as lost.
     clear(layout, pod.id)
+    records.write_exit(paths, ended)
     return True
 
 

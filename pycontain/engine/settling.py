@@ -33,6 +33,8 @@ def status_of(layout: Layout, events: Events, paths: ContainerPaths) -> Status:
     """
     try:
         status = records.status(paths)
+        if status.state == "created" and os.path.exists(paths.endpoints):
+            _give_back(layout, paths)
         if not (_is_untold(paths, status) or _is_connected(paths, status)):
             return status
     except records.Lost:
@@ -163,6 +165,24 @@ def _is_connected(paths: ContainerPaths, status: Status) -> bool:
     """
     ended = status.state == "exited" and os.path.exists(paths.endpoints)
     return ended and monitor_lives(paths) is False
+
+
+def _give_back(layout: Layout, paths: ContainerPaths) -> None:
+    """Give back what a start has got in networks that was killed before there was a run. Who is
+    starting the container now has its lock.
+    """
+    lock = files.Lock(paths.lock)
+    if not lock.acquire(wait=False):
+        return
+    try:
+        if records.status(paths).state == "created":
+            connections.leave(layout, os.path.basename(paths.folder))
+    except records.Lost:
+        return  # started meanwhile, and lost
+    finally:
+        if not os.path.isdir(paths.folder):
+            files.remove(lock.path)
+        lock.release()
 
 
 def await_told(paths: ContainerPaths) -> None:

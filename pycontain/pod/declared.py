@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from pycontain.engine import supervision
 from pycontain.engine.events import Events
 from pycontain.errors import NotFound, PycontainError, StoreError, is_shortage
 from pycontain.model import kube
@@ -268,8 +269,8 @@ class Declarations:
         known = self.find(declared.kind, declared.name)
         if known is None or known.uid != declared.uid:
             return
-        files.remove(self._path(declared.kind, declared.name))
         self.settle(declared)
+        files.remove(self._path(declared.kind, declared.name))
         self._tell("forget", declared.kind, declared.name, declared.uid)
 
     def _write(self, kind: str, name: str, record: Record) -> None:
@@ -340,6 +341,14 @@ class Declarations:
     def are_kept(self) -> bool:
         """Whether what is declared is kept in this boot."""
         return os.path.isdir(self._layout.state_kube)
+
+    def see_kept(self) -> None:
+        """Have a supervisor that keeps what is declared: whoever looks at something that may need a
+        step sees to it, as one that is killed while no container runs is missed by nothing that
+        ends.
+        """
+        if self.are_kept and not supervision.lives(self._layout):
+            supervision.wake(self._layout)
 
     def _problem(self, declared: Declared) -> str:
         return f"{self._layout.state_kube}/{declared.uid}"

@@ -332,7 +332,10 @@ class Kube:
         said = problem.message if problem else ""
         if kind == "Pod":
             seen = observed.look(self._engine, declared, problem)
+            if not controllers.is_finished(declared, seen):
+                self._declarations.see_kept()
             return status.status(declared, seen, outside.host_address())
+        self._declarations.see_kept()
         owned = [one for one in self._declarations.list("Pod", problems=[]) if declared.owns(one)]
         pods = [controllers.PodOf(one, observed.look(self._engine, one)) for one in owned]
         return status.deployment_status(declared, pods, time.time_ns(), said)
@@ -366,7 +369,7 @@ class Kube:
         try:
             while True:
                 watch.clear()
-                self._rely_on_supervisor()
+                self._declarations.see_kept()
                 missing = [text for name in names if (text := self._missing(*name))]
                 if not missing:
                     return
@@ -377,14 +380,6 @@ class Kube:
                 wait_readable((watch.fileno(),), pause, cancel)
         finally:
             watch.close()
-
-    def _rely_on_supervisor(self) -> None:
-        """Whoever looks sees that somebody keeps what is declared: one that is killed while no
-        container runs is not missed by anything that ends.
-        """
-        layout = self._engine.layout
-        if self._declarations.are_kept and not supervision.lives(layout):
-            supervision.wake(layout)
 
     def _missing(self, kind: str, name: str) -> str:
         """What an object lacks to be as declared; empty: nothing."""

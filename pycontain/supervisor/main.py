@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LATER = 2.0  # seconds until what the machine was too short of is tried again
+_EACH = 30.0  # seconds between two looks at everything
 _TOLD = 86400.0  # seconds for which it is kept why a supervisor has ended
 _HEARD = frozenset((
     "start", "die", "stop", "pause", "unpause", "rename", "update", "destroy", "hook",
@@ -175,6 +176,7 @@ class Supervisor:
         self._loop.watch(self._watch.fileno(), self._hear)
         self._look_at_all()
         self._look_at_declared()
+        self._loop.at(_EACH, self._look_once_more)
         self._end_if_idle()
         self._loop.run()
 
@@ -256,6 +258,21 @@ class Supervisor:
             self._look_at_declared()
         self._end_if_idle()
 
+    def _look_once_more(self) -> None:
+        """Look at everything, now and then: who changes something tells of it after that, and tells
+        nothing where it is killed in between.
+        """
+        self._loop.at(_EACH, self._look_once_more)
+        try:
+            found = {*records.ids(self._layout), *self._cared}
+        except OSError as err:
+            if not is_shortage(err):
+                raise
+            return
+        for identity in found:
+            self._look(identity)
+        self._look_at_declared(again=True)
+
     def _look_at_all(self) -> None:
         problems: list[PycontainError] = []  # of damaged ones: nobody knows what they want
         try:
@@ -314,7 +331,9 @@ class Supervisor:
                 self._look_later(identity)
             return
         self._forget(identity)
-        if not supervision.needs(view.container):
+        if supervision.needs(view.container):
+            self._others.discard(identity)
+        else:
             self._others.add(identity)
 
     def _forget(self, identity: str) -> None:

@@ -27,6 +27,7 @@ import pycontain
 from pycontain.errors import Conflict, NotFound
 from pycontain.kernel import cgroup, process
 from pycontain.model.container import RunOptions
+from pycontain.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,8 +192,17 @@ def leaving(store: Store) -> list[str]:
     """The containers that were started, end at once, and remove themselves."""
     return [
         view.container.id for view in doomed(store)
-        if view.container.options.remove and view.status.state != "created"
+        if view.container.options.remove and (view.status.state != "created" or is_starting(view))
     ]  # fmt: skip
+
+
+def is_starting(view: View) -> bool:
+    """Whether its monitor, which may be late, has the lock of the killed command."""
+    lock = files.Lock(view.paths.lock)
+    if not lock.acquire(wait=False):
+        return True
+    lock.release()
+    return False
 
 
 def clear(store: Store) -> None:

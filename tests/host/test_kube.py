@@ -479,6 +479,7 @@ def test_a_pod_that_was_half_made_goes_with_what_is_taken_back(store: Store, kub
     (applied,) = ready(kube, pod())
     begin_a_pod(store)
     kube.down([applied.declared.object])
+    wait_until(lambda: not supervision.lives(store.layout))
     assert store.left_of_declared() == []
 
 

@@ -65,6 +65,7 @@ class Verb(NamedTuple):
     program: tuple[str, ...] = tuple(FOREVER)
 
 
+STATES = 4  # created, running, stopped, gone: it goes no further
 CREATE = "create -b {bundle} {id}"
 VERBS = {
     "create": Verb(CREATE, "absent"),
@@ -167,14 +168,15 @@ class Face:
         Or it says that a folder without a state, of a create that was hardly begun or a delete that
         was all but done, is left out.
         """
-        done = self.say("state {id}")
-        listed = self.say("list --format json")
-        assert listed.returncode == 0, listed
-        rows = {row["id"]: row["status"] for row in json.loads(listed.stdout)}
-        told = json.loads(done.stdout)["status"] if done.returncode == 0 else None
-        if rows.get(self.bundle.id) != told:
-            # What was not killed goes on: it may end, or remove the container, between the two.
+        for _ in range(STATES):
             done = self.say("state {id}")
+            listed = self.say("list --format json")
+            assert listed.returncode == 0, listed
+            rows = {row["id"]: row["status"] for row in json.loads(listed.stdout)}
+            told = json.loads(done.stdout)["status"] if done.returncode == 0 else None
+            if rows.get(self.bundle.id) == told or "it has no state" in listed.stderr:
+                break
+            # What was not killed goes on: it may end, or remove the container, between the two.
         if done.returncode:
             assert "does not exist" in done.stderr, done
             assert self.bundle.id not in rows
