@@ -10,6 +10,7 @@ step has failed.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pycontain.errors import NotFound, PycontainError, is_shortage
@@ -18,6 +19,7 @@ from pycontain.model.pod import POD_LABEL
 from pycontain.pod import controllers
 from pycontain.pod.keeper import Keeper, Kept
 from pycontain.pod.pods import Pods
+from pycontain.supervisor.loop import APART
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +111,12 @@ class Controllers:
             if again or known is None or known.version != _version(declared):
                 self._look(name)
 
+    def look_once_more(self) -> None:
+        """Look at all that is declared, at one after the other."""
+        self._look_at_changed()
+        for number, name in enumerate(self._objects):
+            self._loop.at(number * APART, partial(self._touch, name))
+
     def documents_changed(self) -> None:
         """Look soon at those that were changed: who changes one tells of it after that, and tells
         nothing where it is killed in between.
@@ -117,7 +125,9 @@ class Controllers:
             self._soon = self._loop.at(_SOON, self._look_at_changed)
 
     def _look_at_changed(self) -> None:
-        self._soon = None
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         try:
             self.look_at_all()
         except (PycontainError, OSError) as err:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+APART = 0.02
+"""Seconds between looks that nobody waits for: a thread for each at once would take more time."""
 _MOST_THREADS = 64  # they live while there are jobs; an idle supervisor has one thread
 _STALLED = 1.0  # seconds after which jobs that nobody has taken get more threads
 _MOST_TIMERS = 64  # after which those that were cancelled are looked for

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pycontain.engine import Engine, records, supervision
@@ -24,7 +25,7 @@ from pycontain.store.journal import Journal, Reader
 from pycontain.store.layout import Layout
 from pycontain.supervisor.health import HealthProber
 from pycontain.supervisor.hooks import Hooks
-from pycontain.supervisor.loop import Loop
+from pycontain.supervisor.loop import APART, Loop
 from pycontain.supervisor.probes import Probing
 from pycontain.supervisor.restarts import Restarts
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LATER = 2.0  # seconds until what the machine was too short of is tried again
-_EACH = 30.0  # seconds between two looks at everything
+_EACH = 60.0  # seconds between two looks at everything
 _TOLD = 86400.0  # seconds for which it is kept why a supervisor has ended
 _HEARD = frozenset((
     "start", "die", "stop", "pause", "unpause", "rename", "update", "destroy", "hook",
@@ -259,8 +260,8 @@ class Supervisor:
         self._end_if_idle()
 
     def _look_once_more(self) -> None:
-        """Look at everything, now and then: who changes something tells of it after that, and tells
-        nothing where it is killed in between.
+        """Look at everything now and then, at one after the other: who changes something tells of
+        it after that, and tells nothing where it is killed in between.
         """
         self._loop.at(_EACH, self._look_once_more)
         try:
@@ -269,9 +270,10 @@ class Supervisor:
             if not is_shortage(err):
                 raise
             return
-        for identity in found:
-            self._look(identity)
-        self._look_at_declared(again=True)
+        for number, identity in enumerate(found):
+            self._loop.at(number * APART, partial(self._look, identity))
+        if (kube := self._controllers()) is not None:
+            kube.look_once_more()
 
     def _look_at_all(self) -> None:
         problems: list[PycontainError] = []  # of damaged ones: nobody knows what they want
