@@ -57,7 +57,7 @@ class _Looker:
 
         problem = self.declarations.problem(declared)
         found = observed.look(self.engine, declared, problem)
-        if not controllers.is_finished(declared, found):
+        if not (found.stopped or controllers.is_finished(declared, found)):
             self.declarations.see_kept()
         return found
 

@@ -115,10 +115,13 @@ class Networks:
     def list(self) -> Sequence[Network]:
         """Return all networks by name; ``bridge``, ``host`` and ``none`` are always among them.
 
+        Those that killed commands left up go in a moment.
+
         Raises:
             StoreError: a document is damaged.
             Conflict: no subnet is free for the default network.
         """
+        networks.retire_unused(self._layout)
         found = [_mode(self._layout, name) for name in _MODES]
         make_default(self._layout)
         found += store.every(self._layout)

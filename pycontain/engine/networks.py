@@ -713,6 +713,16 @@ def retire_locked(layout: Layout, identity: str) -> bool:
     return True
 
 
+def retire_unused(layout: Layout) -> None:
+    """Have the networks taken down in a moment that are up and nobody is in: who was about to do
+    that was killed.
+    """
+    for identity in _state_folders(layout):
+        is_up = os.path.lexists(_mark(layout, identity))
+        if is_up and not Leases(store.state_folder(layout, identity)).is_used(_lives(layout)):
+            _retire_later(layout, identity)
+
+
 def _is_anybody_in(layout: Layout) -> bool:
     lives = _lives(layout)
     return any(

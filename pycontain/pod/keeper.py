@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from pycontain.engine import hooks, network_verbs, sandbox
+from pycontain.engine import hooks, network_verbs, records, sandbox
 from pycontain.engine.failure import told
 from pycontain.errors import NotFound, PycontainError, StoreError, is_shortage
 from pycontain.model import kube
@@ -526,7 +526,17 @@ class Keeper:
         if declared is None:
             return
         seen = observed.look(self._engine, declared)
-        self._stop_all(one for one in seen.containers.values() if self._is_hooked(one))
+        hooked = [one.id for one in seen.containers.values() if self._is_hooked(one)]
+        for err in in_threads(self._end_run, hooked):
+            if not isinstance(err, NotFound):
+                raise err
+
+    def _end_run(self, identity: str) -> None:
+        """End a container's run, and not as a user does: who is killed before it has said what it
+        wants leaves the Pod declared as it was.
+        """
+        run = records.last_run(self._layout.container(identity))
+        self._engine.containers.end(identity, run)
 
     def _is_hooked(self, one: observed.ContainerSeen) -> bool:
         """Whether the postStart hook of a container that runs has not ended."""

@@ -332,7 +332,7 @@ class Kube:
         said = problem.message if problem else ""
         if kind == "Pod":
             seen = observed.look(self._engine, declared, problem)
-            if not controllers.is_finished(declared, seen):
+            if not (seen.stopped or controllers.is_finished(declared, seen)):
                 self._declarations.see_kept()
             return status.status(declared, seen, outside.host_address())
         self._declarations.see_kept()

@@ -5,6 +5,7 @@ A supervisor hears of changes by events, and now and then looks at everything; h
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,6 +60,23 @@ spec:
   hostNetwork: true
   restartPolicy: POLICY
   containers: [{name: up, image: busybox, command: [sh, -c, "COMMAND"]}]
+"""
+HOOKED = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 0
+  hostNetwork: true
+  initContainers: [{name: first, image: busybox, command: ["true"]}]
+  containers:
+  - name: up
+    image: busybox
+    command: [sleep, "1000"]
+    env: [{name: SAID, value: WORD}]
+    lifecycle:  # that of its first run has no end
+      postStart:
+        exec: {command: [sh, -c, "test -e /done || { touch /done; sleep 1000; }"]}
 """
 SEVERAL = """
 apiVersion: apps/v1
@@ -221,6 +239,25 @@ def test_what_cannot_be_started_after_a_boot(
     wait_until(lambda: "box" in running(store))
 
 
+@pytest.mark.parametrize(
+    ("verb", "place"), [("apply", "Declarations.apply"), ("down", "Declarations.delete")]
+)
+def test_what_interrupts_a_hook(
+    store: Store, kube: Kube, tmp_path: Path, verb: str, place: str
+) -> None:
+    for one in manifest.parse(HOOKED).objects:
+        Declarations(store.layout).apply(one)
+    supervision.wake(store.layout)  # who starts it waits for the hook
+    wait_until(lambda: "web-up" in running(store))
+    path = tmp_path / "pod.yaml"
+    path.write_text(HOOKED.replace("WORD", "other"))
+    before = store.run_record("web-up").pid
+    killed(store, f"pycontain.pod.declared:{place}", "kube", verb, str(path))
+    assert process.start_time(before) is None
+    kube.await_ready([("Pod", "web")], timeout=60)
+    assert "web-up" in running(store)
+
+
 # ---- where there is none ----
 
 
@@ -302,6 +339,23 @@ def test_a_published_port_that_was_being_taken_back(store: Store, pycontain: Com
     ok(pycontain, "rm", "-f", "box")
     ok(pycontain, "run", "--rm", "--network", "bridge", "busybox", "true")
     assert str(port) not in rules_of(store)
+
+
+def test_who_is_about_to_take_a_network_down(store: Store, pycontain: CommandLine) -> None:
+    (network,) = (one.id for one in store.engine.networks.list() if one.name == "bridge")
+    word = f"{store.layout.state_networks}/{network}/retiring"
+
+    def left_up() -> bool:
+        ok(pycontain, "run", "--rm", "--network", "bridge", "busybox", "true")
+        pid = int(os.readlink(word).partition(" ")[0])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: process.start_time(pid) is None)
+        return has_rules(store)
+
+    wait_until(left_up)  # it may be done with it already
+    ok(pycontain, "network", "ls")
+    wait_until(lambda: not has_rules(store))
 
 
 def rules_of(store: Store) -> str:
