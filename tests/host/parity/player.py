@@ -135,7 +135,9 @@ class Player:
         if self.servers is not None:
             out, err = (self.servers.normalised(text) for text in (out, err))
         for name, place in self.places().items():
-            out, err = (text.replace(place, f"<{name}>") for text in (out, err))
+            # Not what is a part of an id.
+            place = rf"(?<![0-9a-f]){re.escape(place)}(?![0-9a-f])"
+            out, err = (re.sub(place, f"<{name}>", text) for text in (out, err))
         out, err = (normalised(text, scratch, ids) for text in (out, err))
         return Answer(code, out, err)
 

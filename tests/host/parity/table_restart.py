@@ -85,11 +85,11 @@ _RUNS = scene(
     "kill up",
     Row("inspect -f '{{.State.Status}} {{.RestartCount}}' up", until="exited"),
     Row(f"run -d --name loop --restart always BOX {_FAILS}", any_out=True),
-    # The next wait is of 13 s, so the rows behind it are done while it lasts.
+    # After the next run it waits for 25 s, so the rows behind it are done while that lasts.
     Row("inspect -f '{{.RestartCount}}' loop", until="8", any_out=True),
+    Row("ps -q -f status=restarting -f name=loop", until="", any_out=True),
     Row(f"inspect -f '{_STATE}' loop", until=_LONG),
     Row("ps --format '{{.State}}' -f name=loop", until=_LONG),
-    Row("ps -q -f status=restarting -f name=loop", until="", any_out=True),
     Row("rm loop", err="you cannot remove a restarting container"),
     Row("exec loop true", err="is restarting, wait until the container is running"),
     Row("pause loop", err="is restarting, wait until the container is running"),
