@@ -44,10 +44,16 @@ def killed(store: Store, place: str, *words: str, given: str = "") -> None:
         words: of the command line.
         given: only of a call with this argument; empty: of the first one.
     """
+    assert is_killed(store, place, *words, given=given)
+
+
+def is_killed(store: Store, place: str, *words: str, given: str = "") -> bool:
+    """As ``killed``, of a call that others may make first; whether this command came to it."""
     argv = [sys.executable, "-ISB", "-c", _COMMAND, store.root, store.state]
     path = ":".join(filter(None, sys.path))
     done = subprocess.run(
         [*argv, path, place, given, *words],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False, env=python_env(),
     )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done
+    assert done.returncode in (0, -signal.SIGKILL), done
+    return done.returncode != 0

@@ -5,7 +5,6 @@ A supervisor hears of changes by events, and now and then looks at everything; h
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import CommandLine, free_port, wait_until
-from killed import killed
+from killed import is_killed, killed
 
 from pycontain.engine import networks, records, sandbox, supervision
 from pycontain.errors import InvalidState, PycontainError
@@ -319,26 +318,19 @@ def has_rules(store: Store) -> bool:
 
 
 def test_a_published_port_that_was_being_taken_back(store: Store, pycontain: CommandLine) -> None:
-    port = free_port()
-    ok(pycontain, "run", "-d", "--name", "other", "--network", "bridge", "busybox", *FOREVER)
-    ok(
-        pycontain,
-        "run",
-        "-d",
-        "--name",
-        "box",
-        "--network",
-        "bridge",
-        "-p",
-        f"{port}:80",
-        "busybox",
-        *FOREVER,
-    )
-    assert str(port) in rules_of(store)
-    killed(store, "pycontain.kernel.firewall:apply", "rm", "-f", "box")
+    port = str(free_port())
+    asked = ("run", "-d", "--network", "bridge")
+    ok(pycontain, *asked, "busybox", *FOREVER)
+
+    def cut_off() -> bool:
+        ok(pycontain, *asked, "--name", "box", "-p", f"{port}:80", "busybox", *FOREVER)
+        assert port in rules_of(store)
+        return is_killed(store, "pycontain.kernel.firewall:apply", "rm", "-f", "box")
+
+    wait_until(cut_off)  # the clean-up of its monitor may be faster
     ok(pycontain, "rm", "-f", "box")
     ok(pycontain, "run", "--rm", "--network", "bridge", "busybox", "true")
-    assert str(port) not in rules_of(store)
+    assert port not in rules_of(store)
 
 
 def test_who_is_about_to_take_a_network_down(store: Store, pycontain: CommandLine) -> None:
@@ -347,10 +339,11 @@ def test_who_is_about_to_take_a_network_down(store: Store, pycontain: CommandLin
 
     def left_up() -> bool:
         ok(pycontain, "run", "--rm", "--network", "bridge", "busybox", "true")
-        pid = int(os.readlink(word).partition(" ")[0])
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: process.start_time(pid) is None)
+        if not os.path.lexists(word):
+            return False
+        pid, start = (int(part) for part in os.readlink(word).split())
+        if process.start_time(pid) == start:
+            end(pid, start)
         return has_rules(store)
 
     wait_until(left_up)  # it may be done with it already
