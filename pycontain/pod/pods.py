@@ -352,10 +352,12 @@ class Pods:
             lock = files.Lock(paths.lock)
             if not lock.acquire(wait=False):
                 continue  # it is being made or removed right now
-            if not os.path.exists(paths.pod):
-                self._erase_id(identity)
-                files.remove(lock.path)
-            lock.release()
+            try:
+                if not os.path.exists(paths.pod):
+                    self._erase_id(identity)
+                    files.remove(lock.path)
+            finally:
+                lock.release()
 
     # ---- its containers ----
 

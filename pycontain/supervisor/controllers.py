@@ -9,6 +9,7 @@ step has failed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -101,7 +102,10 @@ class Controllers:
                 self._drop(name)
             return
         self._declarations.sweep()
-        self._pods.sweep()  # one before this may have been killed while it made one
+        # One before this may have been killed while it made a pod. What is in the way of that keeps
+        # nothing else from being kept; ``pod ps``, which sweeps too, says what it is.
+        with contextlib.suppress(PycontainError):
+            self._pods.sweep()
         problems: list[PycontainError] = []  # of damaged ones: nobody knows what they say
         found = {(one.kind, one.name): one for one in self._declarations.list(problems=problems)}
         for name in self._objects.keys() - found.keys():

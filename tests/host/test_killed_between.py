@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from harness import Store
 
+    from pycontain.store.layout import Layout
+
 pytestmark = pytest.mark.host
 
 ALWAYS = parse_restart("always")
@@ -247,7 +249,8 @@ def test_what_interrupts_a_hook(
     for one in manifest.parse(HOOKED).objects:
         Declarations(store.layout).apply(one)
     supervision.wake(store.layout)  # who starts it waits for the hook
-    wait_until(lambda: "web-up" in running(store))
+    # Else its second run has the hook without an end.
+    wait_until(lambda: "web-up" in running(store) and has_file(store, "web-up", "/done"))
     path = tmp_path / "pod.yaml"
     path.write_text(HOOKED.replace("WORD", "other"))
     before = store.run_record("web-up").pid
@@ -255,6 +258,10 @@ def test_what_interrupts_a_hook(
     assert process.start_time(before) is None
     kube.await_ready([("Pod", "web")], timeout=60)
     assert "web-up" in running(store)
+
+
+def has_file(store: Store, name: str, path: str) -> bool:
+    return store.exec(name, "test", "-e", path).code == 0
 
 
 # ---- where there is none ----
@@ -378,8 +385,8 @@ def test_the_last_container_ends_while_its_holder_is_replaced(
     end(holder.monitor, holder.monitor_start)
     is_inhabited = sandbox.is_inhabited
 
-    def looked(*args: str) -> bool:
-        found = is_inhabited(*args)  # type: ignore[arg-type]
+    def looked(layout: Layout, identity: str) -> bool:
+        found = is_inhabited(layout, identity)
         record = store.run_record("box")
         end(record.pid, record.pid_start)
         return found
@@ -399,7 +406,8 @@ def end(pid: int, start: int) -> None:
 # ---- what stays behind ----
 
 
-IDLE = """import os, sys
+IDLE = """\
+import os, sys
 sys.path[:0] = sys.argv[1].split(":")
 from pycontain._native._kernel import ffi, lib
 print(lib.idle_in_user_namespace(ffi.new("int *")), flush=True)

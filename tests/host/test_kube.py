@@ -496,6 +496,25 @@ def test_a_pod_that_was_half_made_is_cleared_by_the_next_supervisor(
     wait_until(lambda: not os.path.exists(paths.folder) and not os.path.exists(paths.lock))
 
 
+def test_what_cannot_be_cleared_keeps_nothing_else_from_being_kept(
+    store: Store, kube: Kube, pycontain: CommandLine
+) -> None:
+    paths = begin_a_pod(store)
+    subprocess.run(["mount", "-t", "tmpfs", "none", paths.folder], check=True)
+    try:
+        (wanted,) = manifest.parse(pod()).objects
+        Declarations(store.layout).apply(wanted)
+        supervision.wake(store.layout)
+        wait_until(lambda: "web-up" in running(store))
+        assert not os.path.exists(f"{store.state}/supervisor.failure")
+        # Where the supervisor has a look at the same moment, there is nothing to say.
+        wait_until(lambda: paths.folder.encode() in pycontain("pod", "ps").stderr)
+    finally:
+        subprocess.run(["umount", paths.folder], check=True)
+    kube.down([wanted])
+    wait_until(lambda: not os.path.exists(paths.folder))
+
+
 class Silent(Declarations):
     """Of who is killed before it can tell what it has done."""
 
@@ -525,6 +544,7 @@ def test_what_nobody_was_told_of_is_kept_all_the_same(store: Store, pods: Pods, 
 def begin_a_pod(store: Store) -> PodPaths:
     """What there is of a pod when who makes it is killed before its document is there."""
     paths = store.layout.pod(os.urandom(32).hex())
+    files.make_folder(store.layout.pods)
     files.make_folder(paths.folder)
     with files.Lock(paths.lock):
         pass
